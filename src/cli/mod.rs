@@ -1,0 +1,84 @@
+//! The commands: one file each. Exit status 0 is yes, 1 is no, 2 is a question that was not understood.
+
+mod check;
+mod demo;
+mod run;
+mod token;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// API gateway in front of the MailTrixy REST API.
+#[derive(Parser)]
+#[command(name = "mailtrixy-gateway", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows the whole thing at once: sample backends, in-memory limits, tokens and curl lines to paste.
+    Demo {
+        /// Serve the sample backends alone, on all interfaces (deploy/compose.yaml does).
+        #[arg(long)]
+        backends_only: bool,
+    },
+    /// Serves. SIGHUP or a changed file reloads, SIGTERM drains.
+    Run(ConfigArgument),
+    /// Says everything that is wrong with a configuration, with the line and a suggestion; exit status 1 if something is.
+    Check(ConfigArgument),
+    /// Tokens for people: mint, inspect, digest, revoke.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+}
+
+/// Which configuration.
+#[derive(clap::Args)]
+struct ConfigArgument {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE", default_value = "gateway.yaml")]
+    config: PathBuf,
+}
+
+/// Why a command did not do what it was asked.
+enum Failure {
+    /// The answer is no, and has been given.
+    No,
+    /// One sentence for standard error.
+    Because(String),
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self::Because(why)
+    }
+}
+
+/// Parses the arguments and runs the command they name.
+pub fn main() -> ExitCode {
+    let ran = match Arguments::parse().command {
+        Command::Demo { backends_only: true } => demo::backends_only(),
+        Command::Demo { backends_only: false } => demo::demo(),
+        Command::Run(argument) => run::run(&argument.config),
+        Command::Check(argument) => check::check(&argument.config),
+        Command::Token(command) => token::token(command),
+    };
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::No) => ExitCode::FAILURE,
+        Err(Failure::Because(why)) => {
+            // Nobody is left to tell if this fails.
+            let _ = writeln!(std::io::stderr(), "mailtrixy-gateway: {}", why.trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes to standard output; a closed pipe ends the command quietly.
+fn print(text: &str) -> Result<(), Failure> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|_| Failure::No)
+}

@@ -1,0 +1,326 @@
+//! [`Document`] → [`Config`]: names resolved, values in range, and every problem at once with its place.
+
+mod auth;
+mod limits;
+mod routes;
+mod upstreams;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::config::document::{
+    BackendErrorsDocument, Document, ErrorsDocument, FormatDocument, LevelDocument, RedisDocument,
+};
+use crate::config::problem::{Problem, did_you_mean, one_of};
+use crate::config::read::Reading;
+use crate::config::settings::{Config, LinkSettings, ProcessSettings, RedisSettings, RequestBounds, TrustedProxies};
+use crate::config::units::{Bytes, Secret, Threads};
+use crate::config::yaml::Node;
+use crate::policy::Policy;
+use crate::policy::normalise::BackendErrors;
+use crate::policy::route::RouteTable;
+use crate::policy::upstream::{ServerAddress, Upstream};
+
+/// What pingora's parser takes.
+const MOST_HEADERS: usize = 256;
+const DEFAULT_ADMIN: &str = "127.0.0.1:9090";
+const DEFAULT_DEADLINE_MS: u64 = 25;
+const DEFAULT_KEY_PREFIX: &str = "mb:";
+
+/// Compiles a reading. What cannot be compiled is noted in `problems` and replaced by something harmless, so that the rest is
+/// checked too; whether the result may be used is for the caller to decide by the problems.
+pub fn compile(reading: &Reading, problems: &mut Vec<Problem>) -> Config {
+    let mut compiler = Compiler { tree: &reading.tree, problems };
+    compiler.config(&reading.document)
+}
+
+struct Compiler<'a> {
+    tree: &'a Node,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Compiler<'_> {
+    fn config(&mut self, document: &Document) -> Config {
+        self.presence(document);
+        let process = self.process(document);
+        let redis = self.redis(&document.redis);
+        let auth = self.auth(&document.auth, redis.is_some());
+        let limits = self.limits(&document.limits);
+        let upstreams = self.upstreams(&document.upstreams);
+        let routes = self.routes(document, &limits, &upstreams, auth.sources.len());
+        let backend_errors = self.backend_errors(&document.errors, upstreams.values());
+        self.notices(document);
+        Config {
+            policy: Arc::new(Policy {
+                routes: RouteTable::new(routes),
+                limits: limits.into_values().collect(),
+                upstreams: upstreams.into_values().collect(),
+                backend_errors,
+            }),
+            process,
+            request: self.request(document),
+            redis,
+            auth,
+            trusted_proxies: TrustedProxies(document.trusted_proxies.clone()),
+            ietf_headers: document.rate_limit_headers.ietf,
+            log_level: level(document.observability.log.level),
+            grace: document.shutdown.grace.0,
+        }
+    }
+
+    /// A problem with the value at `path`, or with the nearest thing above it.
+    fn error(&mut self, path: &[&str], message: impl Into<String>) -> &mut Problem {
+        let place = self.tree.value_place(path).unwrap_or_else(|| self.tree.nearest(path));
+        self.push(Problem::error(place, message))
+    }
+
+    fn warning(&mut self, path: &[&str], message: impl Into<String>) -> &mut Problem {
+        let place = self.tree.nearest(path);
+        self.push(Problem::warning(place, message))
+    }
+
+    fn push(&mut self, problem: Problem) -> &mut Problem {
+        self.problems.push(problem);
+        let last = self.problems.len() - 1;
+        #[expect(clippy::indexing_slicing, reason = "pushed in the line above")]
+        &mut self.problems[last]
+    }
+
+    /// A name that stands nowhere. Silent when it was written and could not be read: that is a problem of its own already.
+    fn unknown_name<'n>(
+        &mut self,
+        path: &[&str],
+        what: &str,
+        name: &str,
+        section: &str,
+        known: impl Iterator<Item = &'n String> + Clone,
+    ) {
+        if self.tree.get(&[section, name]).is_some() {
+            return;
+        }
+        let names = || known.clone().map(String::as_str);
+        let hint = did_you_mean(name, names()).unwrap_or_else(|| {
+            if names().next().is_none() { format!("`{section}:` has none") } else { one_of(names()) }
+        });
+        self.error(path, format!("there is no {what} `{name}`")).hint = Some(hint);
+    }
+
+    fn presence(&mut self, document: &Document) {
+        match document.version {
+            Some(1) => {}
+            Some(other) => {
+                self.error(&["version"], format!("version {other} is not known to this gateway")).hint =
+                    Some("write `version: 1`".into());
+            }
+            None if self.tree.get(&["version"]).is_none() => {
+                self.error(&[], "the key `version` is missing").hint = Some("write `version: 1` at the top".into());
+            }
+            None => {}
+        }
+        for (key, is_empty) in [("listeners", document.listeners.is_empty()), ("routes", document.routes.is_empty())] {
+            if is_empty && self.tree.get(&[key]).is_none() {
+                self.error(&[], format!("the key `{key}` is missing"));
+            } else if is_empty && self.tree.get(&[key]).is_some_and(|node| node.is_empty()) {
+                self.error(&[key], format!("`{key}` is empty: the gateway would answer nobody"));
+            }
+        }
+    }
+
+    fn process(&mut self, document: &Document) -> ProcessSettings {
+        let mut listeners: Vec<SocketAddr> = Vec::new();
+        for (at, listener) in document.listeners.iter().enumerate() {
+            let at = at.to_string();
+            let path = ["listeners", at.as_str(), "address"];
+            if let Some(address) = self.address(&path, &listener.address) {
+                if listeners.contains(&address) {
+                    self.error(&path, format!("{address} is listed twice"));
+                }
+                listeners.push(address);
+            }
+        }
+        let admin = document.admin.as_ref().map_or(DEFAULT_ADMIN, |admin| admin.address.as_str());
+        let admin = self.address(&["admin", "address"], admin);
+        if admin.is_some_and(|admin| admin.port() != 0 && listeners.contains(&admin)) {
+            self.error(&["admin", "address"], "the admin listener is one of `listeners`: it would be public");
+        }
+        ProcessSettings {
+            listeners,
+            admin: admin.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9090))),
+            threads: match document.threads {
+                Threads::Count(count) => count,
+                Threads::Auto => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            },
+            json_log: document.observability.log.format == FormatDocument::Json,
+        }
+    }
+
+    fn address(&mut self, path: &[&str], text: &str) -> Option<SocketAddr> {
+        match text.parse() {
+            Ok(address) => Some(address),
+            Err(_) => {
+                self.error(path, format!("`{text}` is not an address to listen on")).hint =
+                    Some("an IP address and a port: 0.0.0.0:8080 or [::]:8080".into());
+                None
+            }
+        }
+    }
+
+    fn request(&mut self, document: &Document) -> RequestBounds {
+        let request = &document.request;
+        for (key, is_zero) in [
+            ("headers", request.headers == 0),
+            ("connections", request.connections == 0),
+            ("in_flight", request.in_flight == 0),
+            ("header_timeout", request.header_timeout.0.is_zero()),
+            ("body_timeout", request.body_timeout.0.is_zero()),
+            ("idle_timeout", request.idle_timeout.0.is_zero()),
+        ] {
+            if is_zero {
+                self.error(&["request", key], format!("request.{key} is 0: no request could pass"));
+            }
+        }
+        if request.headers > MOST_HEADERS {
+            self.error(&["request", "headers"], format!("at most {MOST_HEADERS} header fields can be read"));
+        }
+        RequestBounds {
+            header_bytes: self.size(&["request", "header_bytes"], request.header_bytes, 1 << 10, 1 << 20),
+            headers: request.headers,
+            header_timeout: request.header_timeout.0,
+            body_timeout: request.body_timeout.0,
+            idle_timeout: request.idle_timeout.0,
+            connections: request.connections,
+            in_flight: request.in_flight,
+        }
+    }
+
+    fn size(&mut self, path: &[&str], Bytes(bytes): Bytes, least: u64, most: u64) -> usize {
+        if !(least..=most).contains(&bytes) {
+            let show = |bytes| bytesize::ByteSize(bytes).display().iec().to_string();
+            self.error(path, format!("{} must be from {} to {}", path.join("."), show(least), show(most)));
+        }
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    fn redis(&mut self, document: &RedisDocument) -> Option<RedisSettings> {
+        let url =
+            self.secret(&["redis", "url"], document.url.as_ref(), document.url_file.as_deref(), Emptiness::MeansNone)?;
+        let url_file = document.url_file.clone();
+        if !is_redis_url(&url.0) {
+            self.error(&["redis", "url"], "this is not the url of a Redis server").hint =
+                Some("redis://[user:password@]host:port[/db]".into());
+        }
+        let deadline = document.deadline.map_or(std::time::Duration::from_millis(DEFAULT_DEADLINE_MS), |span| span.0);
+        if deadline.is_zero() {
+            self.error(&["redis", "deadline"], "redis.deadline is 0: no decision could be made in time");
+        }
+        let key_prefix = document.key_prefix.clone().unwrap_or_else(|| DEFAULT_KEY_PREFIX.to_owned());
+        if key_prefix.contains(['{', '}']) {
+            self.error(
+                &["redis", "key_prefix"],
+                "a key prefix cannot hold braces: they mark the part of a key that chooses its Cluster slot",
+            );
+        }
+        Some(RedisSettings { deadline, link: LinkSettings { url, url_file, key_prefix } })
+    }
+
+    /// A secret from its key or from the file that `<key>_file` names, without the line end that editors leave.
+    fn secret(
+        &mut self,
+        path: &[&str],
+        inline: Option<&Secret>,
+        file: Option<&std::path::Path>,
+        emptiness: Emptiness,
+    ) -> Option<Secret> {
+        let key = path.last().copied().unwrap_or_default();
+        let secret = match (inline, file) {
+            (Some(_), Some(_)) => {
+                self.error(path, format!("`{key}` and `{key}_file` are both given")).hint =
+                    Some("keep one of them".into());
+                None
+            }
+            (Some(inline), None) => Some(inline.clone()),
+            (None, Some(file)) => match std::fs::read_to_string(file) {
+                Ok(text) => Some(Secret(text.trim_end_matches(['\r', '\n']).to_owned())),
+                Err(error) => {
+                    let key_file = format!("{key}_file");
+                    let parent = path.split_last().map_or(&[][..], |(_, parent)| parent);
+                    let path = [parent, &[key_file.as_str()]].concat();
+                    self.error(&path, format!("{} cannot be read: {}", file.display(), error.kind()));
+                    return None;
+                }
+            },
+            (None, None) => None,
+        };
+        match secret {
+            Some(Secret(text)) if text.is_empty() && emptiness == Emptiness::IsAnError => {
+                self.error(path, format!("{} is empty", path.join(".")));
+                None
+            }
+            Some(Secret(text)) if text.is_empty() => None,
+            other => other,
+        }
+    }
+
+    fn backend_errors<'u>(
+        &mut self,
+        document: &ErrorsDocument,
+        upstreams: impl Iterator<Item = &'u Arc<Upstream>>,
+    ) -> BackendErrors {
+        let body_bytes = self.size(&["errors", "body_bytes"], document.body_bytes, 1 << 10, 16 << 20);
+        match document.backend {
+            BackendErrorsDocument::Pass => BackendErrors::Pass,
+            BackendErrorsDocument::Normalise => {
+                let mut private_hosts: Vec<String> =
+                    upstreams.flat_map(|upstream| &upstream.servers).map(|server| server.host.to_lowercase()).collect();
+                private_hosts.sort_unstable();
+                private_hosts.dedup();
+                BackendErrors::Normalise { body_bytes, private_hosts }
+            }
+        }
+    }
+
+    /// Sections that are read and do nothing yet say so.
+    fn notices(&mut self, document: &Document) {
+        if document.observability.tracing.otlp.as_ref().is_some_and(|endpoint| !endpoint.is_empty()) {
+            self.warning(&["observability", "tracing", "otlp"], "this version exports no spans");
+        }
+        if document.hand_over.is_some() {
+            self.warning(
+                &["hand_over"],
+                "this version does not hand its listeners over; restart it behind a load balancer",
+            );
+        }
+    }
+}
+
+/// What an empty secret means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Emptiness {
+    MeansNone,
+    IsAnError,
+}
+
+/// `redis://[user:password@]host[:port][/db]`
+fn is_redis_url(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("redis://") else { return false };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    ServerAddress::parse(host).is_some() || ServerAddress::parse(&format!("{host}:6379")).is_some()
+}
+
+fn level(document: LevelDocument) -> tracing::Level {
+    match document {
+        LevelDocument::Debug => tracing::Level::DEBUG,
+        LevelDocument::Info => tracing::Level::INFO,
+        LevelDocument::Warn => tracing::Level::WARN,
+        LevelDocument::Error => tracing::Level::ERROR,
+    }
+}
+
+/// Names are used as labels and in keys, so they are short and plain.
+fn is_plain_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+type Named<T> = BTreeMap<String, Arc<T>>;

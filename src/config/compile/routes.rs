@@ -1,0 +1,284 @@
+//! `routes:` — which request goes where and what it needs for that. Deny by default: a route says who may use it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::config::compile::{Compiler, Named, is_plain_name};
+use crate::config::document::{AccessDocument, Document, RouteDocument};
+use crate::config::problem::{did_you_mean, one_of};
+use crate::policy::limit::{CountedBy, Limit};
+use crate::policy::pagination::Pagination;
+use crate::policy::route::{Access, Methods, NO_ROUTE, Pattern, PatternProblem, Route};
+use crate::policy::scope::Scope;
+use crate::policy::upstream::Upstream;
+
+/// The limit of a route that names none.
+const DEFAULT_LIMIT: &str = "general";
+/// What `limit:` says for no limit.
+const NO_LIMIT: &str = "none";
+
+impl Compiler<'_> {
+    pub(super) fn routes(
+        &mut self,
+        document: &Document,
+        limits: &Named<Limit>,
+        upstreams: &Named<Upstream>,
+        sources: usize,
+    ) -> Vec<Arc<Route>> {
+        let base = self.base_path(document.base_path.as_deref());
+        let scopes = self.scopes(&document.scopes);
+        let mut routes: Vec<Arc<Route>> = Vec::new();
+        for (name, route) in &document.routes {
+            if let Some(route) = self.route(name, route, &base, &scopes, limits, upstreams, document) {
+                self.duplicate(&routes, &route);
+                routes.push(Arc::new(route));
+            }
+        }
+        self.unused(document, &routes, upstreams, sources);
+        routes
+    }
+
+    fn base_path(&mut self, text: Option<&str>) -> String {
+        let text = text.unwrap_or_default().trim_end_matches('/');
+        let is_literal = text.is_empty() || Pattern::parse(text).is_ok_and(|pattern| pattern.is_literal());
+        if !is_literal {
+            self.error(&["base_path"], format!("`{text}` is not a path")).hint = Some("such as /api/v1".into());
+            return String::new();
+        }
+        text.to_owned()
+    }
+
+    fn scopes(&mut self, names: &[String]) -> BTreeSet<String> {
+        let mut scopes = BTreeSet::new();
+        for (at, name) in names.iter().enumerate() {
+            let at = at.to_string();
+            if name == "*" || Scope::parse(name).is_none() {
+                self.error(&["scopes", &at], format!("`{name}` cannot be a scope")).hint =
+                    Some("visible ASCII without quotes and backslashes; `*` is what a token may hold, not what a route asks for".into());
+            } else if !scopes.insert(name.clone()) {
+                self.error(&["scopes", &at], format!("the scope `{name}` is listed twice"));
+            }
+        }
+        scopes
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "everything a route refers to")]
+    fn route(
+        &mut self,
+        name: &str,
+        document: &RouteDocument,
+        base: &str,
+        scopes: &BTreeSet<String>,
+        limits: &Named<Limit>,
+        upstreams: &Named<Upstream>,
+        whole: &Document,
+    ) -> Option<Route> {
+        if name == NO_ROUTE || !is_plain_name(name) {
+            self.error(&["routes", name], format!("a route cannot be called `{name}`")).hint =
+                Some("letters, digits, `-`, `_` and `.`; `none` is what metrics call a request without a route".into());
+        }
+        let pattern = self.pattern(name, base, &document.path);
+        let methods = self.methods(name, &document.methods);
+        let access = self.access(name, document, scopes);
+        let upstream = upstreams.keys().position(|key| *key == document.upstream);
+        if upstream.is_none() {
+            self.unknown_name(
+                &["routes", name, "upstream"],
+                "upstream",
+                &document.upstream,
+                "upstreams",
+                upstreams.keys(),
+            );
+        }
+        let is_public = access == Some(Access::Public);
+        let limits = self.limits_of(name, document, is_public, limits);
+        let pagination = self.pagination(name, document);
+        let body_bytes = document.body_bytes.unwrap_or(whole.request.body_bytes).0;
+        Some(Route {
+            name: name.into(),
+            pattern: pattern?,
+            methods,
+            access: access?,
+            limits,
+            upstream: upstream?,
+            pagination,
+            streaming: document.streaming,
+            body_bytes,
+        })
+    }
+
+    fn pattern(&mut self, name: &str, base: &str, path: &str) -> Option<Pattern> {
+        let hint = match Pattern::parse(path) {
+            Ok(_) if path == "/" && !base.is_empty() => return Pattern::parse(base).ok(),
+            Ok(_) => return Pattern::parse(&format!("{base}{path}")).ok(),
+            Err(PatternProblem::NotAbsolute) => "a path begins with a slash",
+            Err(PatternProblem::BelowNotLast) => "`**` stands for everything below and can only be last",
+            Err(PatternProblem::BadPlaceholder) => "a placeholder is a whole segment: `{name}`, or `**` at the end",
+            Err(PatternProblem::BadLiteral) => {
+                "a literal segment is letters, digits and `-._~`: other characters have two spellings"
+            }
+            Err(PatternProblem::NotCanonical) => "a path has no empty, `.` or `..` segment and no slash at its end",
+        };
+        self.error(&["routes", name, "path"], format!("`{path}` is not the path of a route")).hint = Some(hint.into());
+        None
+    }
+
+    fn methods(&mut self, name: &str, names: &[String]) -> Methods {
+        if names.is_empty() {
+            if self.tree.get(&["routes", name, "methods"]).is_some_and(|node| node.is_empty()) {
+                self.error(&["routes", name, "methods"], "`methods` is empty: the route would take no request").hint =
+                    Some("take the key out to take every method".into());
+            }
+            return Methods::ALL;
+        }
+        let mut methods = Methods::NONE;
+        for (at, text) in names.iter().enumerate() {
+            let method = Method::from_bytes(text.as_bytes()).ok();
+            match method.and_then(|method| methods.with(&method)) {
+                Some(with) => methods = with,
+                None => {
+                    let known = Methods::ALL.to_string();
+                    let known: Vec<&str> = known.split(", ").collect();
+                    let hint =
+                        did_you_mean(&text.to_uppercase(), known.iter().copied()).unwrap_or_else(|| one_of(known));
+                    self.error(
+                        &["routes", name, "methods", &at.to_string()],
+                        format!("`{text}` is not a method of a route"),
+                    )
+                    .hint = Some(hint);
+                }
+            }
+        }
+        methods
+    }
+
+    fn access(&mut self, name: &str, document: &RouteDocument, scopes: &BTreeSet<String>) -> Option<Access> {
+        match (&document.scope, document.access) {
+            (Some(_), Some(_)) => {
+                self.error(&["routes", name, "access"], format!("the route `{name}` has both `scope` and `access`"))
+                    .hint = Some("keep `scope`: it already needs a valid token".into());
+                None
+            }
+            (None, Some(AccessDocument::Public)) => Some(Access::Public),
+            (None, Some(AccessDocument::Token)) => Some(Access::Token),
+            (Some(scope), None) if scopes.contains(scope) => Scope::parse(scope).map(Access::Scope),
+            (Some(scope), None) => {
+                let hint = did_you_mean(scope, scopes.iter().map(String::as_str))
+                    .unwrap_or_else(|| "list it in `scopes:`".into());
+                self.error(&["routes", name, "scope"], format!("there is no scope `{scope}`")).hint = Some(hint);
+                None
+            }
+            (None, None) => {
+                // A scope that could not be read is a problem of its own already.
+                if self.tree.get(&["routes", name, "scope"]).is_none()
+                    && self.tree.get(&["routes", name, "access"]).is_none()
+                {
+                    self.error(&["routes", name], format!("the route `{name}` does not say who may use it")).hint =
+                        Some("add `scope: …`, `access: token` (any valid token) or `access: public`".into());
+                }
+                None
+            }
+        }
+    }
+
+    fn limits_of(
+        &mut self,
+        name: &str,
+        document: &RouteDocument,
+        is_public: bool,
+        limits: &Named<Limit>,
+    ) -> Vec<Arc<Limit>> {
+        let default = [DEFAULT_LIMIT.to_owned()];
+        let (names, is_default) = match &document.limit {
+            Some(given) => (given.0.as_slice(), false),
+            None => (default.as_slice(), true),
+        };
+        if names.is_empty() {
+            self.error(&["routes", name, "limit"], "`limit` is an empty list").hint =
+                Some("name a limit, or write `limit: none`".into());
+        }
+        let mut found: Vec<Arc<Limit>> = Vec::new();
+        for (at, limit) in names.iter().enumerate() {
+            let at = at.to_string();
+            let listed = ["routes", name, "limit", at.as_str()];
+            let path = if names.len() > 1 { listed.as_slice() } else { listed.get(..3).unwrap_or_default() };
+            match limits.get(limit) {
+                _ if limit == NO_LIMIT && names.len() > 1 => {
+                    self.error(path, "`none` does not go with other limits");
+                }
+                _ if limit == NO_LIMIT => {}
+                Some(limit) if found.contains(limit) => {
+                    self.error(path, format!("the limit `{}` is listed twice", limit.name));
+                }
+                Some(limit) => {
+                    if is_public && limit.by != CountedBy::ClientIp {
+                        self.error(
+                            path,
+                            format!(
+                                "the limit `{}` is counted by {}, which nobody has on a public route",
+                                limit.name, limit.by
+                            ),
+                        )
+                        .hint = Some("use a limit with `by: client_ip`, or `limit: none`".into());
+                    }
+                    found.push(Arc::clone(limit));
+                }
+                None if is_default && self.tree.get(&["limits", DEFAULT_LIMIT]).is_none() => {
+                    self.error(
+                        &["routes", name],
+                        format!("the route `{name}` names no limit, and there is no limit `{DEFAULT_LIMIT}`"),
+                    )
+                    .hint = Some("add `limit: …` or `limit: none`".into());
+                }
+                None => self.unknown_name(path, "limit", limit, "limits", limits.keys()),
+            }
+        }
+        found
+    }
+
+    fn pagination(&mut self, name: &str, document: &RouteDocument) -> Option<Pagination> {
+        let document = document.pagination.as_ref()?;
+        let pagination = Pagination::new(document.sort_by.clone());
+        if pagination.is_none() {
+            self.error(
+                &["routes", name, "pagination", "sort_by"],
+                "sort_by lists at least one key of letters, digits and `_-.`",
+            );
+        }
+        pagination
+    }
+
+    fn duplicate(&mut self, routes: &[Arc<Route>], route: &Route) {
+        let twin = routes
+            .iter()
+            .find(|other| other.pattern.same_paths(&route.pattern) && other.methods.overlaps(route.methods));
+        if let Some(twin) = twin {
+            let message = format!("the routes `{}` and `{}` take the same requests", twin.name, route.name);
+            self.error(&["routes", &route.name, "path"], message).hint =
+                Some("give them different `methods:` or remove one".into());
+        }
+    }
+
+    fn unused(&mut self, document: &Document, routes: &[Arc<Route>], upstreams: &Named<Upstream>, sources: usize) {
+        let uses_scope = |name: &str| document.routes.values().any(|route| route.scope.as_deref() == Some(name));
+        for (at, scope) in document.scopes.iter().enumerate().filter(|(_, scope)| !uses_scope(scope)) {
+            self.warning(&["scopes", &at.to_string()], format!("no route asks for the scope `{scope}`"));
+        }
+        let uses_limit = |name: &str| routes.iter().any(|route| route.limits.iter().any(|limit| &*limit.name == name));
+        let is_complete = routes.len() == document.routes.len();
+        for limit in document.limits.keys().filter(|limit| is_complete && !uses_limit(limit)) {
+            self.warning(&["limits", limit], format!("no route uses the limit `{limit}`"));
+        }
+        for (at, upstream) in upstreams.keys().enumerate() {
+            if is_complete && !routes.iter().any(|route| route.upstream == at) {
+                self.warning(&["upstreams", upstream], format!("no route leads to the upstream `{upstream}`"));
+            }
+        }
+        if sources == 0 && routes.iter().any(|route| route.access.needs_token()) {
+            self.error(&["auth"], "routes need a token and no source in `auth.sources` could know one").hint =
+                Some("add `auth: {sources: [signed: …]}`".into());
+        }
+    }
+}

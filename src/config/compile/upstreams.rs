@@ -1,0 +1,102 @@
+//! `upstreams:` — where requests go.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::compile::{Compiler, Named, is_plain_name};
+use crate::config::document::{HealthDocument, UpstreamDocument};
+use crate::policy::upstream::{Ejection, HealthCheck, ServerAddress, Timeouts, Upstream};
+
+const DEFAULT_RETRIES: u32 = 1;
+const MOST_RETRIES: u32 = 10;
+
+impl Compiler<'_> {
+    pub(super) fn upstreams(&mut self, documents: &BTreeMap<String, UpstreamDocument>) -> Named<Upstream> {
+        documents.iter().map(|(name, document)| (name.clone(), Arc::new(self.upstream(name, document)))).collect()
+    }
+
+    fn upstream(&mut self, name: &str, document: &UpstreamDocument) -> Upstream {
+        let path = |key| ["upstreams", name, key];
+        if !is_plain_name(name) {
+            self.error(&["upstreams", name], format!("an upstream cannot be called `{name}`")).hint =
+                Some("letters, digits, `-`, `_` and `.`".into());
+        }
+        let timeouts = Timeouts { connect: document.timeouts.connect.0, response: document.timeouts.response.0 };
+        for (key, timeout) in [("connect", timeouts.connect), ("response", timeouts.response)] {
+            if timeout.is_zero() {
+                self.error(
+                    &["upstreams", name, "timeouts", key],
+                    format!("the {key} timeout is 0: no server could answer in time"),
+                );
+            }
+        }
+        let retries = document.retries.unwrap_or(DEFAULT_RETRIES);
+        if retries > MOST_RETRIES {
+            self.error(
+                &path("retries"),
+                format!("at most {MOST_RETRIES} retries: more would only hammer a sick upstream"),
+            );
+        }
+        if document.eject.failures == 0 || document.eject.duration.0.is_zero() {
+            self.error(&path("eject"), "an ejection needs at least one failure and some time");
+        }
+        Upstream {
+            name: name.into(),
+            servers: self.servers(name, &document.servers),
+            timeouts,
+            retries,
+            health: document.health.as_ref().map(|health| self.health(name, health)),
+            eject: Ejection { failures: document.eject.failures, duration: document.eject.duration.0 },
+        }
+    }
+
+    fn servers(&mut self, name: &str, texts: &[String]) -> Vec<ServerAddress> {
+        if texts.is_empty() {
+            self.error(&["upstreams", name, "servers"], format!("the upstream `{name}` has no servers"));
+        }
+        let mut servers: Vec<ServerAddress> = Vec::new();
+        for (at, text) in texts.iter().enumerate() {
+            let at = at.to_string();
+            let path = ["upstreams", name, "servers", at.as_str()];
+            match ServerAddress::parse(text) {
+                Some(server) if servers.contains(&server) => {
+                    self.error(&path, format!("{server} is listed twice"));
+                }
+                Some(server) => servers.push(server),
+                None => {
+                    self.error(&path, format!("`{text}` is not a server")).hint =
+                        Some("host:port, 10.0.0.7:8080 or [::1]:8080".into());
+                }
+            }
+        }
+        servers
+    }
+
+    fn health(&mut self, name: &str, document: &HealthDocument) -> HealthCheck {
+        let path = |key| ["upstreams", name, "health", key];
+        let is_target = document.path.starts_with('/')
+            && http::Uri::try_from(document.path.as_str()).is_ok()
+            && !document.path.contains('#');
+        if !is_target {
+            self.error(&path("path"), format!("`{}` is not a path to ask for", document.path)).hint =
+                Some("such as /up".into());
+        }
+        let or = |span: Option<crate::config::units::Span>, default| span.map_or(default, |span| span.0);
+        let every = or(document.every, Duration::from_secs(5));
+        let timeout = or(document.timeout, Duration::from_secs(1));
+        for (key, span) in [("every", every), ("timeout", timeout)] {
+            if span.is_zero() {
+                self.error(&path(key), format!("health.{key} is 0"));
+            }
+        }
+        let unhealthy_after = document.unhealthy_after.unwrap_or(3);
+        let healthy_after = document.healthy_after.unwrap_or(2);
+        for (key, count) in [("unhealthy_after", unhealthy_after), ("healthy_after", healthy_after)] {
+            if count == 0 {
+                self.error(&path(key), format!("health.{key} is 0; it counts checks in a row, at least 1"));
+            }
+        }
+        HealthCheck { path: document.path.clone(), every, timeout, unhealthy_after, healthy_after }
+    }
+}

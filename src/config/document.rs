@@ -1,0 +1,689 @@
+//! gateway.yaml as it is written: one struct a section, one field a key, unknown keys are errors.
+//!
+//! Nothing is decided here. [`crate::config::compile`] turns a [`Document`] into the rules.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::config::units::{Bytes, OneOrMany, Secret, Span, Threads};
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    /// The version of this format: 1.
+    #[serde(default)]
+    pub version: Option<u32>,
+    /// Worker threads: `auto` is one a core.
+    #[serde(default)]
+    pub threads: Threads,
+    /// Where clients connect.
+    #[serde(default)]
+    pub listeners: Vec<ListenerDocument>,
+    /// /metrics, /livez and /readyz; never on a public listener.
+    #[serde(default)]
+    pub admin: Option<AdminDocument>,
+    /// Every route's path is below it.
+    #[serde(default)]
+    pub base_path: Option<String>,
+    /// Networks whose X-Forwarded-For and X-Forwarded-Proto are believed.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpNet>,
+    /// What a client may send, before anything else is looked at.
+    #[serde(default)]
+    pub request: RequestDocument,
+    /// The shared store; without a url, counts are kept in memory.
+    #[serde(default)]
+    pub redis: RedisDocument,
+    /// How tokens look and who knows them.
+    #[serde(default)]
+    pub auth: AuthDocument,
+    /// Every scope that a route may ask for.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// Name → limit.
+    #[serde(default)]
+    pub limits: BTreeMap<String, LimitDocument>,
+    /// What is told about limits beside X-RateLimit-*.
+    #[serde(default)]
+    pub rate_limit_headers: RateLimitHeadersDocument,
+    /// What happens to a backend's own errors.
+    #[serde(default)]
+    pub errors: ErrorsDocument,
+    /// Name → backend service.
+    #[serde(default)]
+    pub upstreams: BTreeMap<String, UpstreamDocument>,
+    /// Name → route.
+    #[serde(default)]
+    pub routes: BTreeMap<String, RouteDocument>,
+    /// Log and tracing.
+    #[serde(default)]
+    pub observability: ObservabilityDocument,
+    /// How the process ends.
+    #[serde(default)]
+    pub shutdown: ShutdownDocument,
+    /// Where a successor takes the listeners over.
+    #[serde(default)]
+    pub hand_over: Option<HandOverDocument>,
+}
+
+/// One of `listeners:`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerDocument {
+    /// `ip:port`
+    pub address: String,
+}
+
+/// `admin:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminDocument {
+    /// `ip:port`
+    pub address: String,
+}
+
+/// `request:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RequestDocument {
+    /// Bytes of request line and headers.
+    pub header_bytes: Bytes,
+    /// Number of header fields.
+    pub headers: usize,
+    /// Bytes of body; a route may set its own.
+    pub body_bytes: Bytes,
+    /// From the first byte to the complete head.
+    pub header_timeout: Span,
+    /// Between two reads of a body.
+    pub body_timeout: Span,
+    /// Keep-alive without a request.
+    pub idle_timeout: Span,
+    /// Open connections.
+    pub connections: usize,
+    /// Requests at the same time; above it 503 at once.
+    pub in_flight: usize,
+}
+
+impl Default for RequestDocument {
+    fn default() -> Self {
+        use std::time::Duration;
+        Self {
+            header_bytes: Bytes(16 << 10),
+            headers: 100,
+            body_bytes: Bytes(2 << 20),
+            header_timeout: Span(Duration::from_secs(10)),
+            body_timeout: Span(Duration::from_secs(30)),
+            idle_timeout: Span(Duration::from_secs(60)),
+            connections: 10_000,
+            in_flight: 4_096,
+        }
+    }
+}
+
+/// `redis:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RedisDocument {
+    /// `redis://[user:password@]host:port[/db]`; empty for none.
+    pub url: Option<Secret>,
+    /// A file that holds the url.
+    pub url_file: Option<PathBuf>,
+    /// For one decision; then `on_store_failure` decides.
+    pub deadline: Option<Span>,
+    /// In front of every key.
+    pub key_prefix: Option<String>,
+}
+
+/// `auth:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthDocument {
+    /// What every token begins with.
+    pub token_prefix: Option<String>,
+    /// What is asked of the crc32b of an opaque token.
+    pub checksum: Option<ChecksumDocument>,
+    /// Asked in this order; the first that knows the token decides.
+    pub sources: Vec<SourceDocument>,
+    /// The age at which an opaque token ends, counted from created_at; 0 for none.
+    pub expiration: Option<Span>,
+    /// How long what was found out is believed.
+    pub cache: CacheDocument,
+    /// How much looking up unknown tokens may cost the stores.
+    pub look_ups: LookUpsDocument,
+    /// How many unknown tokens an address may present.
+    pub failures: FailuresDocument,
+}
+
+/// `auth.look_ups:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LookUpsDocument {
+    /// Look-ups of tokens that were never seen, a second; above it 503.
+    pub per_second: u32,
+    /// At the same time.
+    pub in_flight: usize,
+}
+
+impl Default for LookUpsDocument {
+    fn default() -> Self {
+        Self { per_second: 200, in_flight: 64 }
+    }
+}
+
+/// `auth.failures:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FailuresDocument {
+    /// Unknown tokens from one address (IPv6 by /64) before its next one is 429 without a look-up; 0 for no bound.
+    pub per_minute: u32,
+}
+
+impl Default for FailuresDocument {
+    fn default() -> Self {
+        Self { per_minute: 20 }
+    }
+}
+
+/// `auth.checksum`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChecksumDocument {
+    /// Every opaque token has one.
+    Required,
+    /// One that is there is right.
+    IfPresent,
+    /// Not looked at.
+    Off,
+}
+
+/// One of `auth.sources:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceDocument {
+    /// `mb_` + JWT, verified here.
+    Signed(SignedDocument),
+    /// A hash for each token in Redis, written by the application.
+    Redis(RedisSourceDocument),
+    /// Laravel's own table, in MySQL, MariaDB or PostgreSQL.
+    Sql(SqlSourceDocument),
+    /// A service that says of a token whether it is active (RFC 7662).
+    Introspection(IntrospectionSourceDocument),
+    /// Digests in a file.
+    File(FileSourceDocument),
+}
+
+/// `signed:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedDocument {
+    /// The `iss` of our tokens.
+    pub issuer: String,
+    /// The `aud` of our tokens.
+    pub audience: String,
+    /// How far clocks may differ.
+    #[serde(default)]
+    pub leeway: Option<Span>,
+    /// The keys tokens may be signed with.
+    #[serde(default)]
+    pub keys: Vec<KeyDocument>,
+    /// Where more of them are published.
+    #[serde(default)]
+    pub jwks: Option<JwksDocument>,
+}
+
+/// `jwks:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JwksDocument {
+    /// A JWK Set (RFC 7517) by https, or by http from this machine.
+    pub url: String,
+    /// How often it is read again.
+    #[serde(default)]
+    pub refresh: Option<Span>,
+}
+
+/// One of `keys:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyDocument {
+    /// The `kid` of tokens signed with it.
+    pub id: String,
+    /// The one algorithm it is used with.
+    pub algorithm: AlgorithmDocument,
+    /// The secret of HS256, at least 32 bytes.
+    #[serde(default)]
+    pub secret: Option<Secret>,
+    /// A file that holds the secret.
+    #[serde(default)]
+    pub secret_file: Option<PathBuf>,
+    /// The public key in PEM.
+    #[serde(default)]
+    pub public_key: Option<String>,
+    /// A file that holds the public key in PEM.
+    #[serde(default)]
+    pub public_key_file: Option<PathBuf>,
+}
+
+/// `algorithm:`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the names of RFC 7518 and RFC 8037")]
+pub enum AlgorithmDocument {
+    HS256,
+    RS256,
+    ES256,
+    EdDSA,
+}
+
+/// `redis:` as a token source
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RedisSourceDocument {
+    /// In front of the digest, as it stands (redis.key_prefix is not added).
+    pub key_prefix: String,
+}
+
+impl Default for RedisSourceDocument {
+    fn default() -> Self {
+        Self { key_prefix: "mb:token:".to_owned() }
+    }
+}
+
+/// `sql:` as a token source
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SqlSourceDocument {
+    /// `mysql://…` or `postgres://…`
+    #[serde(default)]
+    pub url: Option<Secret>,
+    /// A file that holds the url.
+    #[serde(default)]
+    pub url_file: Option<PathBuf>,
+    /// Takes the digest (`?` or `$1`) and returns id, workspace, user, abilities, expires_at, created_at and disabled.
+    #[serde(default)]
+    pub query: Option<String>,
+    /// For one look-up.
+    #[serde(default)]
+    pub timeout: Option<Span>,
+    /// Connections.
+    #[serde(default)]
+    pub pool: Option<u32>,
+    /// Whether last_used_at is kept up to date, in batches.
+    #[serde(default)]
+    pub last_used_at: bool,
+}
+
+/// `introspection:` as a token source
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IntrospectionSourceDocument {
+    /// The endpoint, by https, or by http on this machine.
+    pub url: String,
+    /// The gateway's name there, for HTTP Basic.
+    #[serde(default)]
+    pub client_id: Option<String>,
+    /// Its password, for HTTP Basic.
+    #[serde(default)]
+    pub client_secret: Option<Secret>,
+    /// A file that holds the password.
+    #[serde(default)]
+    pub client_secret_file: Option<PathBuf>,
+    /// A bearer token, instead of HTTP Basic.
+    #[serde(default)]
+    pub secret: Option<Secret>,
+    /// A file that holds the bearer token.
+    #[serde(default)]
+    pub secret_file: Option<PathBuf>,
+    /// For one question.
+    #[serde(default)]
+    pub timeout: Option<Span>,
+}
+
+/// `file:` as a token source
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileSourceDocument {
+    /// YAML with `tokens:`.
+    pub path: PathBuf,
+}
+
+/// `auth.cache:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheDocument {
+    /// How long a known token is believed without asking again.
+    pub ttl: Span,
+    /// How long an unknown one stays unknown.
+    pub negative_ttl: Span,
+    /// How many tokens are kept.
+    pub entries: usize,
+    /// How much longer a known token is believed while its store cannot be asked.
+    pub stale_cap: Span,
+}
+
+impl Default for CacheDocument {
+    fn default() -> Self {
+        use std::time::Duration;
+        Self {
+            ttl: Span(Duration::from_secs(30)),
+            negative_ttl: Span(Duration::from_secs(5)),
+            entries: 100_000,
+            stale_cap: Span(Duration::from_secs(120)),
+        }
+    }
+}
+
+/// One of `limits:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitDocument {
+    /// How many pass in one window.
+    pub requests: u32,
+    /// How long a window is.
+    pub per: Span,
+    /// Whose requests are counted together.
+    #[serde(default)]
+    pub by: ByDocument,
+    /// How they are counted.
+    #[serde(default)]
+    pub algorithm: AlgorithmOfLimitDocument,
+    /// What happens when the store cannot decide.
+    #[serde(default)]
+    pub on_store_failure: OnStoreFailureDocument,
+    /// Whether it refuses.
+    #[serde(default)]
+    pub mode: ModeDocument,
+}
+
+/// `by:`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ByDocument {
+    /// All tokens of a workspace.
+    #[default]
+    Workspace,
+    /// All tokens of a user.
+    User,
+    /// One token.
+    Token,
+    /// One address, IPv6 by /64.
+    ClientIp,
+}
+
+/// `algorithm:` of a limit
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlgorithmOfLimitDocument {
+    /// A window from the first hit.
+    #[default]
+    FixedWindow,
+}
+
+/// `mode:`
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModeDocument {
+    /// It refuses.
+    #[default]
+    Enforce,
+}
+
+/// `on_store_failure:`
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnStoreFailureDocument {
+    /// Each replica counts its share.
+    #[default]
+    Local,
+    /// Everything passes.
+    Allow,
+    /// Everything is refused with 503.
+    Deny,
+}
+
+/// `rate_limit_headers:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RateLimitHeadersDocument {
+    /// RateLimit and RateLimit-Policy of draft-ietf-httpapi-ratelimit-headers as well.
+    pub ietf: bool,
+}
+
+/// `errors:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ErrorsDocument {
+    /// What happens to a backend's own error bodies.
+    pub backend: BackendErrorsDocument,
+    /// At most this much of one is read.
+    pub body_bytes: Bytes,
+}
+
+impl Default for ErrorsDocument {
+    fn default() -> Self {
+        Self { backend: BackendErrorsDocument::Normalise, body_bytes: Bytes(64 << 10) }
+    }
+}
+
+/// `errors.backend`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendErrorsDocument {
+    /// They become envelopes.
+    Normalise,
+    /// They pass untouched.
+    Pass,
+}
+
+/// One of `upstreams:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamDocument {
+    /// `host:port` each.
+    pub servers: Vec<String>,
+    /// How a server is picked.
+    #[serde(default)]
+    pub balance: BalanceDocument,
+    /// How long to wait.
+    #[serde(default)]
+    pub timeouts: TimeoutsDocument,
+    /// How many further servers are tried.
+    #[serde(default)]
+    pub retries: Option<u32>,
+    /// Active checks.
+    #[serde(default)]
+    pub health: Option<HealthDocument>,
+    /// Passive ejection.
+    #[serde(default)]
+    pub eject: EjectDocument,
+}
+
+/// `balance:`
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BalanceDocument {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+}
+
+/// `timeouts:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimeoutsDocument {
+    /// To be connected.
+    pub connect: Span,
+    /// To the head of the answer, and between two reads of its body.
+    pub response: Span,
+}
+
+impl Default for TimeoutsDocument {
+    fn default() -> Self {
+        use std::time::Duration;
+        Self { connect: Span(Duration::from_secs(1)), response: Span(Duration::from_secs(15)) }
+    }
+}
+
+/// `health:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthDocument {
+    /// What is asked for.
+    pub path: String,
+    /// Between two checks of one server.
+    #[serde(default)]
+    pub every: Option<Span>,
+    /// For one check.
+    #[serde(default)]
+    pub timeout: Option<Span>,
+    /// Failures in a row until a server is out.
+    #[serde(default)]
+    pub unhealthy_after: Option<u32>,
+    /// Successes in a row until it is back.
+    #[serde(default)]
+    pub healthy_after: Option<u32>,
+}
+
+/// `eject:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EjectDocument {
+    /// Failures in a row until a server is left out.
+    pub failures: u32,
+    /// How long it is left out.
+    #[serde(rename = "for")]
+    pub duration: Span,
+}
+
+impl Default for EjectDocument {
+    fn default() -> Self {
+        Self { failures: 5, duration: Span(std::time::Duration::from_secs(30)) }
+    }
+}
+
+/// One of `routes:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteDocument {
+    /// Below base_path: literal segments, `{name}` for one, a last `**` for the path itself and all below it.
+    pub path: String,
+    /// Left out: every method.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// The scope a token needs.
+    #[serde(default)]
+    pub scope: Option<String>,
+    /// `public` or `token`, instead of a scope.
+    #[serde(default)]
+    pub access: Option<AccessDocument>,
+    /// A name, a list, or `none`; left out it is `general`.
+    #[serde(default)]
+    pub limit: Option<OneOrMany>,
+    /// Where it leads.
+    pub upstream: String,
+    /// The list contract of the query string.
+    #[serde(default)]
+    pub pagination: Option<PaginationDocument>,
+    /// The answer may take as long as it likes after its first byte.
+    #[serde(default)]
+    pub streaming: bool,
+    /// Bytes of body; instead of request.body_bytes.
+    #[serde(default)]
+    pub body_bytes: Option<Bytes>,
+}
+
+/// `access:`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessDocument {
+    /// Anybody.
+    Public,
+    /// Any valid token.
+    Token,
+}
+
+/// `pagination:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaginationDocument {
+    /// What sort_by may name.
+    pub sort_by: Vec<String>,
+}
+
+/// `observability:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ObservabilityDocument {
+    /// One line a request.
+    pub log: LogDocument,
+    /// Spans.
+    pub tracing: TracingDocument,
+}
+
+/// `log:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogDocument {
+    /// For programs or for people.
+    pub format: FormatDocument,
+    /// The least level that is written.
+    pub level: LevelDocument,
+}
+
+/// `format:`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FormatDocument {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// For people.
+    Text,
+}
+
+/// `level:`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the levels everybody knows")]
+pub enum LevelDocument {
+    Debug,
+    #[default]
+    Info,
+    Warn,
+    Error,
+}
+
+/// `tracing:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TracingDocument {
+    /// Where spans are sent; empty for nowhere.
+    pub otlp: Option<String>,
+    /// The share of requests that is traced.
+    pub sample: Option<f64>,
+}
+
+/// `shutdown:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShutdownDocument {
+    /// How long requests in flight have to finish after SIGTERM.
+    pub grace: Span,
+}
+
+impl Default for ShutdownDocument {
+    fn default() -> Self {
+        Self { grace: Span(std::time::Duration::from_secs(30)) }
+    }
+}
+
+/// `hand_over:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandOverDocument {
+    /// A path in a directory of its own.
+    pub socket: PathBuf,
+}

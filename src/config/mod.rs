@@ -1,0 +1,66 @@
+//! gateway.yaml, from text to rules.
+//!
+//! `run`, `check` and a reload go the same way: [`read`] the text, [`compile`] the document, and use the result only if no
+//! problem is an error.
+
+pub mod compile;
+pub mod document;
+pub mod problem;
+pub mod read;
+pub mod settings;
+pub mod units;
+pub mod yaml;
+
+use std::path::Path;
+
+use crate::config::problem::{Blot, Problem, Report, Severity};
+use crate::config::read::Environment;
+use crate::config::settings::Config;
+
+/// A file as it was found, with everything that is wrong with it. No Debug: secrets may be written out in it.
+pub struct Loaded {
+    /// The file's name as the operator gave it.
+    pub file: String,
+    /// Its text.
+    pub text: String,
+    /// Errors and warnings.
+    pub problems: Vec<Problem>,
+    blots: Vec<Blot>,
+    config: Option<Config>,
+}
+
+impl Loaded {
+    /// Reads and compiles `path`.
+    pub fn from_path(path: &Path, environment: Environment<'_>) -> std::io::Result<Self> {
+        Ok(Self::from_text(path.display().to_string(), std::fs::read_to_string(path)?, environment))
+    }
+
+    /// Reads and compiles `text`, which is called `file` in messages.
+    pub fn from_text(file: String, text: String, environment: Environment<'_>) -> Self {
+        let (mut problems, mut blots) = (Vec::new(), Vec::new());
+        let reading = read::read(&text, environment, &mut problems, &mut blots);
+        let config = reading.map(|reading| compile::compile(&reading, &mut problems));
+        Self { file, text, problems, blots, config }
+    }
+
+    /// Whether a problem keeps the configuration from being used.
+    pub fn is_broken(&self) -> bool {
+        self.config.is_none() || self.problems.iter().any(|problem| problem.severity == Severity::Error)
+    }
+
+    /// The configuration, or what is wrong with it as a text to show.
+    pub fn into_config(self) -> Result<Config, String> {
+        let report = self.report();
+        if self.is_broken() { Err(report) } else { self.config.ok_or(report) }
+    }
+
+    /// All problems as a text to show.
+    pub fn report(&self) -> String {
+        Report { file: &self.file, text: &self.text, problems: &self.problems, blots: &self.blots }.to_string()
+    }
+}
+
+/// The variables of this process.
+pub fn process_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

@@ -1,0 +1,316 @@
+//! The head of an HTTP/1 request, before a parser reads it: the strict subset of RFC 9112 on which all parsers agree.
+//!
+//! Request smuggling lives in the differences between parsers: bare line feeds, folded fields, space before a colon, two lengths,
+//! a coding that one side knows. So nothing of that passes here; what does pass means the same to everybody behind us.
+
+use http::StatusCode;
+
+use crate::policy::refusal::Refusal;
+use crate::policy::route::Methods;
+
+/// The longest request target, in bytes. RFC 9112 section 3 asks for 8000 at least.
+const MAX_TARGET: usize = 8192;
+
+/// Checks a complete head, up to and with its empty line. `max_fields` bounds the number of header fields.
+pub fn check(head: &[u8], max_fields: usize) -> Result<(), Refusal> {
+    let lines = head.strip_suffix(b"\r\n\r\n").ok_or(bad("head_end"))?;
+    let mut lines = Lines { rest: Some(lines) };
+    let version = request_line(lines.next().unwrap_or_default())?;
+    let mut fields = Fields { version, ..Fields::default() };
+    for (count, line) in lines.enumerate() {
+        if count >= max_fields {
+            return Err(refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_many_fields"));
+        }
+        let (name, value) = field(line)?;
+        fields.take(name, value)?;
+    }
+    fields.finish()
+}
+
+fn bad(reason: &'static str) -> Refusal {
+    refused(StatusCode::BAD_REQUEST, reason)
+}
+
+fn refused(status: StatusCode, reason: &'static str) -> Refusal {
+    Refusal::BadRequest(status, reason)
+}
+
+/// Splits at CRLF alone: a bare CR or LF stays in its line, where it is refused as a control character.
+struct Lines<'h> {
+    rest: Option<&'h [u8]>,
+}
+
+impl<'h> Iterator for Lines<'h> {
+    type Item = &'h [u8];
+
+    fn next(&mut self) -> Option<&'h [u8]> {
+        let rest = self.rest?;
+        match rest.windows(2).position(|pair| pair == b"\r\n") {
+            Some(at) => {
+                self.rest = rest.get(at + 2..);
+                rest.get(..at)
+            }
+            None => self.rest.take(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Version {
+    #[default]
+    Http10,
+    Http11,
+}
+
+/// `method SP request-target SP HTTP-version` (RFC 9112 section 3), with single spaces.
+fn request_line(line: &[u8]) -> Result<Version, Refusal> {
+    let mut parts = line.split(|octet| *octet == b' ');
+    let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(bad("head_request_line"));
+    };
+    if method.is_empty() || method.len() > 32 || !method.iter().all(|octet| is_token(*octet)) {
+        return Err(bad("head_method"));
+    }
+    let version = match version {
+        b"HTTP/1.1" => Version::Http11,
+        b"HTTP/1.0" => Version::Http10,
+        other if other.starts_with(b"HTTP/") => {
+            return Err(refused(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "head_version"));
+        }
+        _ => return Err(bad("head_request_line")),
+    };
+    // A tunnel and an echo of one's own headers are never routed, whatever their target.
+    if matches!(method, b"CONNECT" | b"TRACE") {
+        return Err(Refusal::MethodNotAllowed(Methods::ALL));
+    }
+    if target.len() > MAX_TARGET {
+        return Err(refused(StatusCode::URI_TOO_LONG, "head_target_too_long"));
+    }
+    let is_asterisk = target == b"*" && method == b"OPTIONS";
+    let is_origin_form = target.starts_with(b"/") && target.iter().all(|octet| is_target(*octet));
+    if is_asterisk || is_origin_form { Ok(version) } else { Err(bad("head_target")) }
+}
+
+/// What may stand in an origin-form target: visible ASCII without what `http::Uri` and RFC 3986 agree to exclude.
+fn is_target(octet: u8) -> bool {
+    octet.is_ascii_graphic() && !matches!(octet, b'"' | b'#' | b'<' | b'>' | b'`')
+}
+
+/// tchar of RFC 9110 section 5.6.2
+fn is_token(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
+}
+
+/// `field-name ":" OWS field-value OWS`; no folding, no space before the colon, no control character but the tab.
+fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    let colon = line.iter().position(|octet| *octet == b':').ok_or(bad("head_field"))?;
+    let (name, value) = line.split_at(colon);
+    let value = value.get(1..).unwrap_or_default();
+    let is_value = |octet: &u8| *octet == b'\t' || (*octet >= b' ' && *octet != 0x7F);
+    if name.is_empty() || !name.iter().all(|octet| is_token(*octet)) {
+        return Err(bad("head_field_name"));
+    }
+    if !value.iter().all(is_value) {
+        return Err(bad("head_field_value"));
+    }
+    Ok((name, value.trim_ascii()))
+}
+
+/// The fields that decide where a request ends and whom it is for.
+#[derive(Default)]
+struct Fields {
+    version: Version,
+    hosts: usize,
+    content_lengths: usize,
+    transfer_encodings: usize,
+}
+
+impl Fields {
+    fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+        if name.eq_ignore_ascii_case(b"host") {
+            self.hosts += 1;
+            if !is_host(value) {
+                return Err(bad("head_host"));
+            }
+        } else if name.eq_ignore_ascii_case(b"content-length") {
+            self.content_lengths += 1;
+            if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
+                return Err(bad("head_content_length"));
+            }
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            self.transfer_encodings += 1;
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                let is_coding = !value.is_empty() && value.iter().all(|octet| is_token(*octet));
+                return Err(if is_coding {
+                    refused(StatusCode::NOT_IMPLEMENTED, "head_transfer_coding")
+                } else {
+                    bad("head_transfer_encoding")
+                });
+            }
+        } else if name.eq_ignore_ascii_case(b"expect") && !value.eq_ignore_ascii_case(b"100-continue") {
+            return Err(refused(StatusCode::EXPECTATION_FAILED, "head_expectation"));
+        }
+        Ok(())
+    }
+
+    /// One Host in HTTP/1.1 (RFC 9112 section 3.2), at most one length, of one kind (section 6.1).
+    fn finish(self) -> Result<(), Refusal> {
+        let has_host = self.hosts == 1 || (self.hosts == 0 && self.version == Version::Http10);
+        let lengths = self.content_lengths + self.transfer_encodings;
+        match self {
+            _ if !has_host => Err(bad("head_host")),
+            _ if lengths > 1 => Err(bad("head_two_lengths")),
+            Self { version: Version::Http10, transfer_encodings: 1.., .. } => Err(bad("head_transfer_encoding")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `uri-host [":" port]` (RFC 9110 section 7.2) as names and addresses are really written.
+fn is_host(value: &[u8]) -> bool {
+    let (host, port) = match value.iter().rposition(|octet| *octet == b':') {
+        Some(at) if !value.ends_with(b"]") => {
+            (value.get(..at).unwrap_or_default(), value.get(at + 1..).unwrap_or_default())
+        }
+        _ => (value, &b"0"[..]),
+    };
+    let is_port = !port.is_empty() && port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
+    let is_name = |host: &[u8]| {
+        !host.is_empty() && host.iter().all(|octet| octet.is_ascii_alphanumeric() || b"-._~".contains(octet))
+    };
+    let is_v6 = |host: &[u8]| {
+        let inner = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]"));
+        inner
+            .and_then(|inner| std::str::from_utf8(inner).ok())
+            .is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok())
+    };
+    is_port && host.len() <= 255 && (is_name(host) || is_v6(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn verdict(head: &str) -> String {
+        match check(head.as_bytes(), 100) {
+            Ok(()) => "ok".into(),
+            Err(refusal) => format!("{} {}", refusal.status().as_u16(), refusal.reason()),
+        }
+    }
+
+    fn with(fields: &str) -> String {
+        verdict(&format!("POST /a HTTP/1.1\r\nHost: x\r\n{fields}\r\n"))
+    }
+
+    #[test]
+    fn a_plain_request_passes() {
+        assert_eq!(verdict("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), "ok");
+        assert_eq!(verdict("GET / HTTP/1.0\r\n\r\n"), "ok");
+        assert_eq!(verdict("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), "ok");
+        assert_eq!(with("Content-Length: 0\r\nX-Empty:\r\nX-Tab: a\tb\r\nX-Text: \u{e9}\r\n"), "ok");
+        assert_eq!(with("transfer-encoding: Chunked\r\n"), "ok");
+        assert_eq!(with("Expect: 100-Continue\r\n"), "ok");
+        for host in ["a.b-c", "a:80", "[::1]", "[::1]:80", "127.0.0.1:8080"] {
+            assert_eq!(verdict(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), "ok", "{host}");
+        }
+    }
+
+    #[test]
+    fn a_request_line_has_one_form() {
+        let line = |line: &str| verdict(&format!("{line}\r\nHost: x\r\n\r\n"));
+        for (text, expected) in [
+            ("GET  / HTTP/1.1", "400 head_request_line"),
+            ("GET / HTTP/1.1 ", "400 head_request_line"),
+            (" GET / HTTP/1.1", "400 head_request_line"),
+            ("GET /\tHTTP/1.1", "400 head_request_line"),
+            ("GET /", "400 head_request_line"),
+            ("GET / http/1.1", "400 head_request_line"),
+            ("G(T / HTTP/1.1", "400 head_method"),
+            ("GET / HTTP/2.0", "505 head_version"),
+            ("GET / HTTP/1.2", "505 head_version"),
+            ("GET / HTTP/0.9", "505 head_version"),
+            ("GET http://x/ HTTP/1.1", "400 head_target"),
+            ("GET x HTTP/1.1", "400 head_target"),
+            ("GET * HTTP/1.1", "400 head_target"),
+            ("GET /a#b HTTP/1.1", "400 head_target"),
+            ("GET /a`b HTTP/1.1", "400 head_target"),
+            ("GET /\u{e9} HTTP/1.1", "400 head_target"),
+            ("GET /a\u{1}b HTTP/1.1", "400 head_target"),
+            ("CONNECT x:443 HTTP/1.1", "405 method"),
+            ("TRACE / HTTP/1.1", "405 method"),
+        ] {
+            assert_eq!(line(text), expected, "{text:?}");
+        }
+        assert_eq!(line(&format!("GET /{} HTTP/1.1", "a".repeat(MAX_TARGET))), "414 head_target_too_long");
+    }
+
+    #[test]
+    fn a_field_has_one_form() {
+        for (fields, expected) in [
+            ("X : a\r\n", "400 head_field_name"),
+            (" X: a\r\n", "400 head_field_name"),
+            ("X: a\r\n folded\r\n", "400 head_field"),
+            ("X: a\r\n\tY: folded\r\n", "400 head_field_name"),
+            ("X: a\nY: b\r\n", "400 head_field_value"),
+            ("X: a\rY: b\r\n", "400 head_field_value"),
+            ("X: a\0\r\n", "400 head_field_value"),
+            ("X: a\u{7f}\r\n", "400 head_field_value"),
+            (": a\r\n", "400 head_field_name"),
+            ("X\r\n", "400 head_field"),
+            ("X\u{e9}: a\r\n", "400 head_field_name"),
+        ] {
+            assert_eq!(with(fields), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn where_a_body_ends_is_never_in_doubt() {
+        for (fields, expected) in [
+            ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "400 head_two_lengths"),
+            ("Content-Length: 5\r\nContent-Length: 5\r\n", "400 head_two_lengths"),
+            ("Content-Length: 5, 5\r\n", "400 head_content_length"),
+            ("Content-Length: +5\r\n", "400 head_content_length"),
+            ("Content-Length: -5\r\n", "400 head_content_length"),
+            ("Content-Length: 0x5\r\n", "400 head_content_length"),
+            ("Content-Length: \r\n", "400 head_content_length"),
+            ("Content-Length: 5 5\r\n", "400 head_content_length"),
+            ("Content-Length: 9999999999999999999\r\n", "400 head_content_length"),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "400 head_two_lengths"),
+            ("Transfer-Encoding: gzip, chunked\r\n", "400 head_transfer_encoding"),
+            ("Transfer-Encoding: chunked, identity\r\n", "400 head_transfer_encoding"),
+            ("Transfer-Encoding: \"chunked\"\r\n", "400 head_transfer_encoding"),
+            ("Transfer-Encoding: chunked;a=b\r\n", "400 head_transfer_encoding"),
+            ("Transfer-Encoding:\r\n", "400 head_transfer_encoding"),
+            ("Transfer-Encoding: identity\r\n", "501 head_transfer_coding"),
+            ("Transfer-Encoding: xchunked\r\n", "501 head_transfer_coding"),
+            ("Expect: 200-maybe\r\n", "417 head_expectation"),
+        ] {
+            assert_eq!(with(fields), expected, "{fields:?}");
+        }
+        assert_eq!(verdict("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), "400 head_transfer_encoding");
+    }
+
+    #[test]
+    fn a_request_names_one_host() {
+        assert_eq!(verdict("GET / HTTP/1.1\r\n\r\n"), "400 head_host");
+        assert_eq!(with("Host: x\r\n"), "400 head_host");
+        for host in ["", "a b", "a,b", "a@b", "a/b", "a:", "a:x", "a:999999", "[::1", "[x]", "::1"] {
+            assert_eq!(verdict(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), "400 head_host", "{host}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_fields_is_bounded() {
+        assert_eq!(with(&"X: a\r\n".repeat(99)), "ok");
+        assert_eq!(with(&"X: a\r\n".repeat(100)), "431 head_too_many_fields");
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics(head in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = check(&head, 10);
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! In front of pingora's HTTP/1: reads the head of a request within its bounds, and refuses what is not plainly HTTP.
+//!
+//! pingora would answer such a request by itself, without a body, or close; here it is an envelope, a metric and an access line. What
+//! passes is handed to pingora's own session together with the bytes read so far.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use http::StatusCode;
+use pingora::apps::ServerApp;
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v1::server::HttpSession;
+use pingora::server::ShutdownWatch;
+use prometheus::IntGauge;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Duration, Instant, timeout, timeout_at};
+
+use crate::config::settings::{RequestBounds, TrustedProxies};
+use crate::pipeline::Trail;
+use crate::policy::head;
+use crate::policy::refusal::Refusal;
+use crate::proxy::headers::Arrival;
+use crate::proxy::seats::Seats;
+use crate::proxy::{Gateway, Origin, respond};
+use crate::telemetry::Outcome;
+
+/// While draining, a kept connection may bring one more request within this time before it is closed: a client that sends just as we
+/// close would lose it.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
+/// How long, and how much, a refused client may go on sending before the connection is closed. Closing at once would make the
+/// client's kernel throw our answer away.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 32 << 20;
+const READ: usize = 4096;
+
+/// The application behind one listener.
+pub(super) struct Edge {
+    gateway: Arc<Gateway>,
+    connections: Arc<Seats>,
+    open: IntGauge,
+    in_flight: IntGauge,
+}
+
+/// What came of waiting for a head.
+enum Arrived {
+    /// The buffer begins with a complete head.
+    Head,
+    /// There is no further request.
+    Nothing,
+    /// What came is refused.
+    Refused(Refusal),
+}
+
+impl Edge {
+    /// The edge of the listener that is called `listener` on metrics.
+    pub(super) fn new(gateway: Arc<Gateway>, connections: Arc<Seats>, listener: &str) -> Self {
+        let metrics = &gateway.telemetry.metrics;
+        let (open, in_flight) = (metrics.connections(listener), metrics.in_flight(listener));
+        Self { gateway, connections, open, in_flight }
+    }
+
+    /// One connection: request after request until one side has enough.
+    async fn connection(&self, stream: Stream, peer: IpAddr, shutdown: &ShutdownWatch) {
+        let origin = Origin { peer, is_tls: stream.get_ssl_digest().is_some(), in_flight: &self.in_flight };
+        let (mut stream, mut buffer) = (stream, BytesMut::new());
+        loop {
+            let bounds = self.gateway.live.load().config.request.clone();
+            let mut began = Instant::now();
+            match read_head(&mut stream, &mut buffer, &bounds, shutdown, &mut began).await {
+                Arrived::Head => {}
+                Arrived::Nothing => return close(stream).await,
+                Arrived::Refused(refusal) => return self.refuse(stream, &refusal, peer, began).await,
+            }
+            let mut session = HttpSession::new(stream);
+            session.set_pipelined_prefix(std::mem::take(&mut buffer));
+            session.set_pipelining_enabled(true);
+            if !matches!(session.read_request().await, Ok(Some(_))) {
+                // The head passed our stricter reading, so this is a difference between the two readings: nobody may profit from it.
+                let refusal = Refusal::BadRequest(StatusCode::BAD_REQUEST, "head_disputed");
+                tracing::error!("pingora refused a head that the gateway had taken");
+                return self.refuse(session.into_inner(), &refusal, peer, began).await;
+            }
+            // What the client asked for decides; where it wants to keep the connection, it is kept for this long.
+            if session.will_keepalive() {
+                session.set_server_keepalive(Some(bounds.idle_timeout.as_secs().max(1)));
+            }
+            session.set_total_drain_timeout(Some(LINGER));
+            let mut session = ServerSession::H1(session);
+            let is_whole = self.gateway.serve(&mut session, &origin).await;
+            let ServerSession::H1(session) = session else { return };
+            match next_request(session, is_whole, bounds.body_timeout).await {
+                Some((reused, rest)) => (stream, buffer) = (reused, rest),
+                None => return,
+            }
+        }
+    }
+
+    /// Answers on a connection on which no request could be read, and closes it.
+    async fn refuse(&self, mut stream: Stream, refusal: &Refusal, peer: IpAddr, began: Instant) {
+        self.tell(&mut stream, refusal, peer, began).await;
+        close(stream).await;
+    }
+
+    /// Answers a connection for which there is no room, and drops it: to linger would be to make room.
+    async fn turn_away(&self, mut stream: Stream, peer: IpAddr) {
+        self.tell(&mut stream, &Refusal::Overloaded, peer, Instant::now()).await;
+        let _ = timeout(LINGER, AsyncWriteExt::shutdown(&mut stream)).await;
+    }
+
+    async fn tell(&self, stream: &mut Stream, refusal: &Refusal, peer: IpAddr, began: Instant) {
+        let arrival = Arrival::new(&http::HeaderMap::new(), peer, false, &TrustedProxies::default());
+        let answer = respond::raw(refusal, &arrival.request_id);
+        let writing = async { stream.write_all(&answer).await.is_ok() && stream.flush().await.is_ok() };
+        let is_written = timeout(LINGER, writing).await.unwrap_or(false);
+        self.gateway.telemetry.record(&Outcome {
+            request_id: arrival.id(),
+            method: None,
+            path: "",
+            status: refusal.status(),
+            refusal: Some(refusal),
+            trail: &Trail::default(),
+            upstream: None,
+            duration: began.elapsed(),
+            client: peer,
+            bytes_in: 0,
+            bytes_out: if is_written { crate::policy::envelope::Envelope::of(refusal).body.len() } else { 0 },
+        });
+    }
+}
+
+#[async_trait]
+impl ServerApp for Edge {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let peer = peer_address(&stream)?;
+        let most = self.gateway.live.load().config.request.connections;
+        match self.connections.take(most, &self.open) {
+            Some(_seat) => self.connection(stream, peer, shutdown).await,
+            None => self.turn_away(stream, peer).await,
+        }
+        None
+    }
+}
+
+fn peer_address(stream: &Stream) -> Option<IpAddr> {
+    let digest = stream.get_socket_digest()?;
+    digest.peer_addr()?.as_inet().map(std::net::SocketAddr::ip)
+}
+
+/// Ends a request: the connection and what was read of the next request, where there may be one.
+///
+/// What the client has not read yet and what it still sends are waited for, and not for long.
+async fn next_request(mut session: HttpSession, is_whole: bool, patience: Duration) -> Option<(Stream, BytesMut)> {
+    if !is_whole {
+        // Dropped as it is: whoever has half an answer is not to take it for a whole one.
+        return None;
+    }
+    if !matches!(timeout(patience, session.finish_body()).await, Ok(Ok(_))) {
+        return None;
+    }
+    if !session.will_keepalive() {
+        close(session.into_inner()).await;
+        return None;
+    }
+    let reusable = timeout(patience, session.reuse()).await.ok()?.ok()??;
+    let (stream, rest) = reusable.into_parts();
+    Some((stream, rest.unwrap_or_default()))
+}
+
+/// Reads until `buffer` begins with a complete head that [`head::check`] passes. `began` becomes when it began to arrive.
+async fn read_head(
+    stream: &mut Stream,
+    buffer: &mut BytesMut,
+    bounds: &RequestBounds,
+    shutdown: &ShutdownWatch,
+    began: &mut Instant,
+) -> Arrived {
+    if buffer.is_empty() && !first_bytes(stream, buffer, bounds.idle_timeout, shutdown).await {
+        return Arrived::Nothing;
+    }
+    *began = Instant::now();
+    let late_at = *began + bounds.header_timeout;
+    let mut scan = Scan::default();
+    loop {
+        match scan.find_end(buffer) {
+            Err(refusal) => return Arrived::Refused(refusal),
+            Ok(Some(end)) if end <= bounds.header_bytes => {
+                let checked = head::check(buffer.get(..end).unwrap_or_default(), bounds.headers);
+                return checked.map_or_else(Arrived::Refused, |()| Arrived::Head);
+            }
+            Ok(None) if buffer.len() <= bounds.header_bytes => {}
+            Ok(_) => {
+                return Arrived::Refused(Refusal::BadRequest(
+                    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                    "head_too_large",
+                ));
+            }
+        }
+        buffer.reserve(READ);
+        match timeout_at(late_at, stream.read_buf(buffer)).await {
+            Ok(Ok(1..)) => {}
+            Ok(_) => return Arrived::Nothing,
+            Err(_) => return Arrived::Refused(Refusal::BadRequest(StatusCode::REQUEST_TIMEOUT, "head_timeout")),
+        }
+    }
+}
+
+/// Waits for a request to begin; false when none does.
+async fn first_bytes(stream: &mut Stream, buffer: &mut BytesMut, idle: Duration, shutdown: &ShutdownWatch) -> bool {
+    buffer.reserve(READ);
+    let mut shutdown = shutdown.clone();
+    let draining = async {
+        // An error means that the sender is gone, which is a shutdown too.
+        let _ = shutdown.wait_for(|is_over| *is_over).await;
+        tokio::time::sleep(LAST_REQUEST).await;
+    };
+    tokio::select! {
+        biased;
+        read = timeout(idle, stream.read_buf(buffer)) => matches!(read, Ok(Ok(1..))),
+        () = draining => false,
+    }
+}
+
+/// Where a search for the end of a head stands, so that no octet is looked at twice.
+#[derive(Default)]
+struct Scan {
+    next: usize,
+}
+
+impl Scan {
+    /// The length of the head, when it is complete. A line that ends in a bare LF, and a first octet that no method begins with, are
+    /// refused without waiting for more.
+    fn find_end(&mut self, buffer: &[u8]) -> Result<Option<usize>, Refusal> {
+        let bad = |reason| Err(Refusal::BadRequest(StatusCode::BAD_REQUEST, reason));
+        if buffer.first().is_some_and(|octet| !octet.is_ascii_alphabetic()) {
+            return bad("head_not_http");
+        }
+        while let Some(at) = buffer.get(self.next..).and_then(|rest| rest.iter().position(|octet| *octet == b'\n')) {
+            let line_feed = self.next + at;
+            self.next = line_feed + 1;
+            match buffer.get(..line_feed) {
+                Some(before) if before.ends_with(b"\r\n\r") => return Ok(Some(line_feed + 1)),
+                Some(before) if before.ends_with(b"\r") => {}
+                _ => return bad("head_bare_lf"),
+            }
+        }
+        self.next = buffer.len();
+        Ok(None)
+    }
+}
+
+/// Closes a connection in order: our side first, then whatever the client still sends is thrown away for a moment.
+async fn close(mut stream: Stream) {
+    let closing = async {
+        if AsyncWriteExt::shutdown(&mut stream).await.is_err() {
+            return;
+        }
+        let mut rubbish = BytesMut::with_capacity(READ);
+        let mut total = 0;
+        while let Ok(read @ 1..) = stream.read_buf(&mut rubbish).await {
+            total += read;
+            rubbish.clear();
+            if total > LINGER_BYTES {
+                break;
+            }
+        }
+    };
+    // Over the time, the connection is dropped all the same.
+    let _ = timeout(LINGER, closing).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_head_is_found_however_it_is_cut() {
+        let head = b"GET / HTTP/1.1\r\nHost: x\r\n\r\nbody";
+        for cut in 0..head.len() {
+            let mut scan = Scan::default();
+            let first = scan.find_end(&head[..cut]).unwrap();
+            assert_eq!(first.or_else(|| scan.find_end(head).unwrap()), Some(27), "{cut}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_become_a_head_is_refused_at_once() {
+        let reason = |octets: &[u8]| Scan::default().find_end(octets).err().map(|refusal| refusal.reason());
+        assert_eq!(reason(b"\x16\x03\x01"), Some("head_not_http"));
+        assert_eq!(reason(b"\r\nGET /"), Some("head_not_http"));
+        assert_eq!(reason(b"GET / HTTP/1.1\nHost: x\n\n"), Some("head_bare_lf"));
+        assert_eq!(reason(b"GET / HTTP/1.1\r\nHost: x\n"), Some("head_bare_lf"));
+        assert_eq!(reason(b"GET / HTTP/1.1\r\n"), None);
+    }
+}

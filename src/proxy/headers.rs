@@ -1,0 +1,446 @@
+//! What crosses the border: the request a backend is sent, and the answer a client is sent.
+//!
+//! Both are built anew from what is let through, in one pass over the fields; nothing is sent because it was forgotten. Identity is
+//! written last, so a client's `Connection: X-User-Id` cannot take it away.
+
+use std::net::IpAddr;
+
+use http::header::{
+    ACCEPT, ACCEPT_RANGES, AUTHORIZATION, CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, ETAG, EXPECT, HOST, HeaderName, LAST_MODIFIED, LOCATION,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderValue, Method};
+use pingora::http::{RequestHeader, ResponseHeader};
+
+use crate::config::settings::TrustedProxies;
+use crate::pipeline::Permit;
+use crate::policy::ClientIp;
+use crate::policy::envelope::{JSON, quota_headers};
+use crate::policy::limit::Quota;
+use crate::policy::refusal::Refusal;
+use crate::telemetry::trace;
+
+/// X-Request-Id
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const IDENTITY: [HeaderName; 4] = [
+    HeaderName::from_static("x-workspace-id"),
+    HeaderName::from_static("x-user-id"),
+    HeaderName::from_static("x-token-id"),
+    HeaderName::from_static("x-token-scopes"),
+];
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// Names that are ours to say, written without everything but letters and digits: PHP and CGI read `X_User_Id` and `X.User.Id` as
+/// `X-User-Id` (CVE-2025-64484 and its like). Also those with which a client could ask for another method, path or origin than the
+/// one that was authorised.
+const OURS: &[&str] = &[
+    "xworkspaceid",
+    "xuserid",
+    "xtokenid",
+    "xtokenscopes",
+    "xrequestid",
+    "traceparent",
+    "forwarded",
+    "xrealip",
+    "xclientip",
+    "xclusterclientip",
+    "trueclientip",
+    // CGI hands this one to programs as HTTP_PROXY (CVE-2016-5385).
+    "proxy",
+    "xoriginalurl",
+    "xoriginaluri",
+    "xoriginalhost",
+    "xoriginalmethod",
+    "xrewriteurl",
+    "xhttpmethod",
+    "xhttpmethodoverride",
+    "xmethodoverride",
+];
+
+/// All names that begin like this are ours too.
+const FORWARDED: &str = "xforwarded";
+
+/// Who a request came from, as far as that can be believed, and under which id it is told.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Whom it is attributed to.
+    pub client: ClientIp,
+    /// Kept from the client or made here.
+    pub request_id: HeaderValue,
+    forwarded_for: String,
+    is_tls: bool,
+}
+
+impl Arrival {
+    /// Reads the head of a request that came from `peer`.
+    ///
+    /// Behind trusted proxies the client is the rightmost address that is none of theirs; what stands left of it anybody may have
+    /// written.
+    pub fn new(headers: &HeaderMap, peer: IpAddr, is_tls: bool, proxies: &TrustedProxies) -> Self {
+        let peer = peer.to_canonical();
+        let mut chain = vec![peer];
+        let mut is_tls = is_tls;
+        if proxies.trusts(peer) {
+            let said: Vec<&str> = headers
+                .get_all(FORWARDED_FOR)
+                .iter()
+                .flat_map(|value| value.to_str().unwrap_or_default().split(',').collect::<Vec<_>>())
+                .collect();
+            for address in said.iter().rev().map_while(|text| text.trim().parse::<IpAddr>().ok()) {
+                chain.push(address.to_canonical());
+                if !proxies.trusts(address) {
+                    break;
+                }
+            }
+            match headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes) {
+                Some(b"https") => is_tls = true,
+                Some(b"http") => is_tls = false,
+                _ => {}
+            }
+        }
+        chain.reverse();
+        let client = ClientIp(chain.first().copied().unwrap_or(peer));
+        let forwarded_for = chain.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
+        Self { client, request_id: request_id(headers.get(REQUEST_ID)), forwarded_for, is_tls }
+    }
+
+    /// The id as text.
+    pub fn id(&self) -> &str {
+        self.request_id.to_str().unwrap_or_default()
+    }
+}
+
+/// A client's own id if it is 1 to 128 characters of `[A-Za-z0-9._-]`, else a UUIDv7.
+fn request_id(sent: Option<&HeaderValue>) -> HeaderValue {
+    let is_id = |value: &&HeaderValue| {
+        let octets = value.as_bytes();
+        (1..=128).contains(&octets.len())
+            && octets.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    };
+    match sent.filter(is_id) {
+        Some(value) => value.clone(),
+        None => {
+            HeaderValue::try_from(uuid::Uuid::now_v7().to_string()).unwrap_or_else(|_| HeaderValue::from_static("-"))
+        }
+    }
+}
+
+/// The request a backend is sent for a permitted one. `has_body` says whether a body follows; without a Content-Length it is chunked.
+pub fn request(
+    sent: &RequestHeader,
+    permit: &Permit,
+    arrival: &Arrival,
+    host: &HeaderValue,
+    has_body: bool,
+) -> Result<RequestHeader, Refusal> {
+    let mut fields = HeaderMap::with_capacity(sent.headers.len() + 12);
+    let nominated = nominated(&sent.headers);
+    for (name, value) in &sent.headers {
+        if passes_to_backend(name, permit) && !nominated.contains(&name.as_str()) {
+            fields.append(name, value.clone());
+        }
+    }
+    if !accepts_json_or_something_special(fields.get(ACCEPT)) {
+        fields.insert(ACCEPT, JSON);
+    }
+    if has_body && !fields.contains_key(CONTENT_LENGTH) {
+        fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    identify(&mut fields, permit);
+    fields.insert(HOST, host.clone());
+    fields.insert(REQUEST_ID, arrival.request_id.clone());
+    fields.insert(trace::TRACEPARENT, trace::forwarded(sent.headers.get(trace::TRACEPARENT)));
+    fields.insert(FORWARDED_FOR, value(&arrival.forwarded_for)?);
+    fields.insert(FORWARDED_PROTO, HeaderValue::from_static(if arrival.is_tls { "https" } else { "http" }));
+    if let Some(host) = authority(sent) {
+        fields.insert(FORWARDED_HOST, host);
+    }
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method = sent.method.clone();
+    parts.uri = permit.target(&sent.uri)?;
+    parts.version = http::Version::HTTP_11;
+    parts.headers = fields;
+    Ok(RequestHeader::from(parts))
+}
+
+fn value(text: &str) -> Result<HeaderValue, Refusal> {
+    HeaderValue::try_from(text).map_err(|_| Refusal::Internal("header"))
+}
+
+/// Which host the client asked for: Host in HTTP/1, `:authority` in HTTP/2.
+fn authority(sent: &RequestHeader) -> Option<HeaderValue> {
+    let host = sent.headers.get(HOST).cloned();
+    host.or_else(|| sent.uri.authority().and_then(|authority| HeaderValue::try_from(authority.as_str()).ok()))
+}
+
+fn identify(fields: &mut HeaderMap, permit: &Permit) {
+    if let Some(principal) = permit.principal() {
+        for (name, value) in IDENTITY.into_iter().zip(principal.headers()) {
+            fields.insert(name, value.clone());
+        }
+    }
+    if let Some(authorization) = permit.authorization() {
+        fields.insert(AUTHORIZATION, authorization.clone());
+    }
+}
+
+/// Field names that `Connection` makes hop-by-hop (RFC 9110 section 7.6.1), in lower case.
+fn nominated(headers: &HeaderMap) -> Vec<&str> {
+    let tokens =
+        headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let names = tokens.map(str::trim).filter(|token| {
+        !token.is_empty() && !token.eq_ignore_ascii_case("keep-alive") && !token.eq_ignore_ascii_case("close")
+    });
+    // Matched against the map's own names, which are in lower case already.
+    names
+        .filter_map(|token| {
+            headers.keys().find(|name| name.as_str().eq_ignore_ascii_case(token)).map(HeaderName::as_str)
+        })
+        .collect()
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    [
+        &CONNECTION,
+        &KEEP_ALIVE,
+        &PROXY_CONNECTION,
+        &PROXY_AUTHENTICATE,
+        &PROXY_AUTHORIZATION,
+        &TE,
+        &TRAILER,
+        &TRANSFER_ENCODING,
+        &UPGRADE,
+        &HTTP2_SETTINGS,
+    ]
+    .contains(&name)
+}
+
+fn passes_to_backend(name: &HeaderName, permit: &Permit) -> bool {
+    let is_on_token_route = permit.principal().is_some();
+    let text = name.as_str();
+    let is_answered_here = *name == HOST || *name == EXPECT;
+    let is_credential = is_on_token_route && (*name == AUTHORIZATION || *name == COOKIE);
+    !(is_answered_here || is_credential || is_hop_by_hop(name) || text.contains(['_', '.']) || is_ours(text))
+}
+
+/// Whether a field name, squeezed to its letters and digits, is one of ours.
+fn is_ours(name: &str) -> bool {
+    // All of ours begin with one of four letters; most fields do not.
+    if !name.starts_with(|c: char| !c.is_ascii_alphanumeric() || matches!(c, 'x' | 't' | 'f' | 'p')) {
+        return false;
+    }
+    let squeezed = || name.bytes().filter(u8::is_ascii_alphanumeric);
+    OURS.iter().any(|ours| squeezed().eq(ours.bytes())) || squeezed().take(FORWARDED.len()).eq(FORWARDED.bytes())
+}
+
+/// Laravel answers HTML, or a redirect to a login page, unless the client wants JSON (Illuminate's `expectsJson`). A client that asks
+/// for a type of its own (text/csv, text/event-stream) gets it; one that takes anything, or HTML, is a client of a JSON API.
+fn accepts_json_or_something_special(accept: Option<&HeaderValue>) -> bool {
+    let Some(accept) = accept.and_then(|value| value.to_str().ok()) else { return false };
+    let is_general = |range: &str| {
+        matches!(
+            range,
+            "" | "*/*"
+                | "text/*"
+                | "application/*"
+                | "text/html"
+                | "application/xhtml+xml"
+                | "application/xml"
+                | "image/*"
+        ) || range.starts_with("image/")
+    };
+    let ranges = || accept.split(',').map(|range| range.split(';').next().unwrap_or_default().trim());
+    let is_json_first = ranges().next().is_some_and(|first| first.contains("/json") || first.contains("+json"));
+    is_json_first || ranges().any(|range| !is_general(range) && !range.contains("json"))
+}
+
+/// What every answer on a route carries, whoever made it.
+#[derive(Debug, Default)]
+pub struct Told<'a> {
+    /// The X-RateLimit fields, where something was counted.
+    pub quota: Option<&'a Quota>,
+    /// Whether the draft's fields go with them.
+    pub ietf: bool,
+    /// Whether the route is limited, so that a backend's own fields are not to be believed.
+    pub is_limited: bool,
+}
+
+impl Told<'_> {
+    /// Writes the fields of this request over whatever is there.
+    pub fn write(&self, fields: &mut HeaderMap, request_id: &HeaderValue) {
+        fields.insert(REQUEST_ID, request_id.clone());
+        let Some(quota) = self.quota else { return };
+        for (name, value) in quota_headers(quota) {
+            fields.insert(name, value);
+        }
+        if self.ietf {
+            let (name, requests, window) = (&quota.limit.name, quota.limit.requests, quota.limit.window.as_secs());
+            let policy = format!(r#""{name}";q={requests};w={window}"#);
+            let state = format!(r#""{name}";r={};t={}"#, quota.remaining, quota.retry_after);
+            for (name, text) in [(RATELIMIT_POLICY, policy), (RATELIMIT, state)] {
+                if let Ok(value) = HeaderValue::try_from(text) {
+                    fields.insert(name, value);
+                }
+            }
+        }
+    }
+}
+
+/// The fields of a backend's answer that a client is sent. Hop-by-hop fields, the backend's own software, and rate limits that are
+/// not the route's stay behind, and so does a value that no header may have.
+pub fn answer(head: &ResponseHeader, told: &Told<'_>) -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(head.headers.len() + 8);
+    let nominated = nominated(&head.headers);
+    for (name, value) in &head.headers {
+        let is_text = value.as_bytes().iter().all(|octet| *octet == b'\t' || (*octet >= b' ' && *octet != 0x7F));
+        if is_text && passes_to_client(name, told) && !nominated.contains(&name.as_str()) {
+            fields.append(name, value.clone());
+        }
+    }
+    fields
+}
+
+fn passes_to_client(name: &HeaderName, told: &Told<'_>) -> bool {
+    let text = name.as_str();
+    let is_limit = text.starts_with("x-ratelimit") || *name == RATELIMIT || *name == RATELIMIT_POLICY;
+    let is_software = *name == SERVER
+        || ["x-powered-by", "x-generator", "x-aspnet-version", "x-runtime", "phpdebugbar-id", "x-clockwork-id"]
+            .contains(&text)
+        || text.starts_with("x-debug");
+    !(is_hop_by_hop(name) || is_software || (is_limit && told.is_limited))
+}
+
+/// The fields without those that described a body which is being replaced.
+pub fn without_representation(fields: &HeaderMap) -> HeaderMap {
+    const DESCRIBES: [HeaderName; 11] = [
+        CONTENT_LENGTH,
+        CONTENT_TYPE,
+        CONTENT_ENCODING,
+        CONTENT_LANGUAGE,
+        CONTENT_RANGE,
+        CONTENT_DISPOSITION,
+        ETAG,
+        LAST_MODIFIED,
+        ACCEPT_RANGES,
+        LOCATION,
+        WWW_AUTHENTICATE,
+    ];
+    let describes = |name: &HeaderName| {
+        DESCRIBES.contains(name)
+            || ["digest", "content-md5", "content-digest", "repr-digest", "refresh", "link"].contains(&name.as_str())
+    };
+    fields.iter().filter(|(name, _)| !describes(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Whether a request may be sent again after a server may have seen it (RFC 9110 section 9.2.2).
+pub fn is_idempotent(method: &Method) -> bool {
+    [&Method::GET, &Method::HEAD, &Method::OPTIONS, &Method::PUT, &Method::DELETE].contains(&method)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrival(peer: &str, fields: &[(&str, &str)]) -> Arrival {
+        let proxies = TrustedProxies(vec!["10.0.0.0/8".parse().unwrap()]);
+        let headers = fields
+            .iter()
+            .map(|(n, v)| (HeaderName::try_from(*n).unwrap(), HeaderValue::try_from(*v).unwrap()))
+            .collect();
+        Arrival::new(&headers, peer.parse().unwrap(), false, &proxies)
+    }
+
+    #[test]
+    fn the_client_is_the_rightmost_address_that_is_no_proxy_of_ours() {
+        let client = |peer, chain| {
+            let arrival = arrival(peer, &[("x-forwarded-for", chain)]);
+            (arrival.client.0.to_string(), arrival.forwarded_for)
+        };
+        assert_eq!(client("192.0.2.9", "1.1.1.1"), ("192.0.2.9".into(), "192.0.2.9".into()));
+        assert_eq!(client("10.0.0.1", "1.1.1.1, 2.2.2.2"), ("2.2.2.2".into(), "2.2.2.2, 10.0.0.1".into()));
+        assert_eq!(
+            client("10.0.0.1", "1.1.1.1, 2.2.2.2, 10.0.0.7"),
+            ("2.2.2.2".into(), "2.2.2.2, 10.0.0.7, 10.0.0.1".into())
+        );
+        assert_eq!(client("10.0.0.1", "1.1.1.1, junk"), ("10.0.0.1".into(), "10.0.0.1".into()));
+        assert_eq!(client("10.0.0.1", "10.0.0.2"), ("10.0.0.2".into(), "10.0.0.2, 10.0.0.1".into()));
+        assert_eq!(client("::ffff:10.0.0.1", "2001:db8::1").0, "2001:db8::1");
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_that_it_was_https() {
+        assert!(arrival("10.0.0.1", &[("x-forwarded-proto", "https")]).is_tls);
+        assert!(!arrival("192.0.2.9", &[("x-forwarded-proto", "https")]).is_tls);
+        assert!(!arrival("10.0.0.1", &[("x-forwarded-proto", "HTTPS, http")]).is_tls);
+    }
+
+    #[test]
+    fn a_plain_request_id_is_kept_and_any_other_replaced() {
+        let id = |sent: &str| arrival("192.0.2.9", &[("x-request-id", sent)]).id().to_owned();
+        assert_eq!(id("a.B_c-9"), "a.B_c-9");
+        for sent in ["", "a b", "a\"b", &"a".repeat(129)] {
+            assert_eq!(uuid::Uuid::parse_str(&id(sent)).unwrap().get_version_num(), 7, "{sent}");
+        }
+    }
+
+    #[test]
+    fn names_of_ours_are_known_in_every_spelling() {
+        for name in [
+            "x-user-id",
+            "x--user-id",
+            "xuserid",
+            "x-userid",
+            "x-u-s-e-r-i-d",
+            "x~user|id",
+            "-x-user-id",
+            "forwarded",
+            "x-http-method-override",
+            "traceparent",
+            "trace-parent",
+        ] {
+            assert!(is_ours(name), "{name}");
+        }
+        for name in ["x-user-id2", "x-user", "user-id", "x-requested-with", "accept", "x-custom"] {
+            assert!(!is_ours(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_takes_anything_takes_json() {
+        let asked = |accept: &'static str| accepts_json_or_something_special(Some(&HeaderValue::from_static(accept)));
+        for accept in [
+            "*/*",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
+            "text/html, application/json",
+        ] {
+            assert!(!asked(accept), "{accept}");
+        }
+        assert!(!accepts_json_or_something_special(None));
+        for accept in [
+            "application/json",
+            "application/vnd.api+json, */*",
+            "text/csv",
+            "text/event-stream",
+            "text/event-stream, */*",
+        ] {
+            assert!(asked(accept), "{accept}");
+        }
+    }
+
+    #[test]
+    fn fields_that_connection_names_are_hop_by_hop() {
+        let headers: HeaderMap = [("connection", "X-A, close"), ("x-a", "1"), ("x-b", "2")]
+            .into_iter()
+            .map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)))
+            .collect();
+        assert_eq!(nominated(&headers), ["x-a"]);
+    }
+}

@@ -1,0 +1,375 @@
+//! The living side of an upstream: which of its servers a request may go to.
+//!
+//! A server is left out while active checks find it unhealthy, while it is ejected for failing answers, or while its name has never
+//! resolved. All of that outlives a reload as long as the upstream's value is the same; addresses outlive it in any case.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use http::HeaderValue;
+use parking_lot::Mutex;
+use pingora::connectors::ConnectorOptions;
+use pingora::connectors::http::Connector;
+use pingora::http::RequestHeader;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::upstreams::peer::HttpPeer;
+use tokio::time::timeout;
+
+use crate::policy::time::{UnixMillis, millis};
+use crate::policy::upstream::{HealthCheck, ServerAddress, Upstream};
+use crate::ports::Clock;
+use crate::telemetry::metrics::Metrics;
+
+/// How often names are resolved again, and how long one may take.
+const RESOLVE_EVERY: Duration = Duration::from_secs(10);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+const SHOW_EVERY: Duration = Duration::from_secs(1);
+/// Below what backends usually keep an idle connection for (5 s in php -S, Node and uvicorn), so that a request seldom meets one
+/// that is being closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// An upstream with the state of its servers.
+pub struct Pool {
+    /// What it was made from.
+    pub upstream: Arc<Upstream>,
+    servers: Vec<Server>,
+    turn: AtomicUsize,
+    ejecting: Mutex<()>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+/// One server of a pool.
+pub struct Server {
+    /// As on metrics and in the log.
+    pub name: String,
+    /// The Host that it is sent.
+    pub host: HeaderValue,
+    address: ServerAddress,
+    peer: ArcSwapOption<HttpPeer>,
+    is_checked_healthy: AtomicBool,
+    failures: AtomicU32,
+    ejected_until: AtomicU64,
+}
+
+impl Pool {
+    /// A pool and its keepers, which resolve names and check servers until the pool is dropped. Addresses of the same servers are taken
+    /// over from `known` pools. Must be called on a tokio runtime.
+    pub fn start(
+        upstream: Arc<Upstream>,
+        known: &[Arc<Self>],
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let servers: Vec<Server> = upstream.servers.iter().map(|address| Server::new(address, &upstream)).collect();
+        for server in &servers {
+            let twin = known.iter().flat_map(|pool| &pool.servers).find(|other| other.address == server.address);
+            if let Some(SocketAddr::Inet(address)) = twin.and_then(Server::peer).map(|peer| peer._address.clone()) {
+                server.found(address, &upstream);
+            }
+        }
+        let pool =
+            Arc::new(Self { upstream, servers, turn: AtomicUsize::new(0), ejecting: Mutex::new(()), clock, metrics });
+        tokio::spawn(keep_shown(Arc::downgrade(&pool)));
+        // Connections of its own: a check tells whether one can be made.
+        let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(0))));
+        for (at, server) in pool.servers.iter().enumerate() {
+            if server.address.host.parse::<IpAddr>().is_err() {
+                tokio::spawn(keep_resolved(Arc::downgrade(&pool), at));
+            }
+            if let Some(health) = pool.upstream.health.clone() {
+                tokio::spawn(keep_checked(Arc::downgrade(&pool), at, health, Arc::clone(&connector)));
+            }
+        }
+        pool
+    }
+
+    /// Waits until every server has an address.
+    pub async fn settle(&self) {
+        while self.servers.iter().any(|server| server.peer.load().is_none()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The next server that may be used and is not among `tried`, round robin.
+    pub fn pick(&self, tried: &[usize]) -> Option<(usize, &Server)> {
+        let now = self.clock.steady();
+        let count = self.servers.len();
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        (0..count)
+            .map(|step| first.wrapping_add(step) % count.max(1))
+            .filter(|at| !tried.contains(at))
+            .filter_map(|at| Some((at, self.servers.get(at)?)))
+            .find(|(_, server)| server.is_usable(now))
+    }
+
+    /// Whether any server may be used.
+    pub fn is_usable(&self) -> bool {
+        let now = self.clock.steady();
+        self.servers.iter().any(|server| server.is_usable(now))
+    }
+
+    /// Notes how a request to `server` ended: a connect error or a 5xx is a failure, and too many in a row eject it.
+    pub fn report(&self, server: &Server, failed: bool) {
+        if !failed {
+            server.failures.store(0, Ordering::Relaxed);
+            return;
+        }
+        let in_a_row = server.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if in_a_row >= self.upstream.eject.failures {
+            self.eject(server);
+        }
+    }
+
+    /// Leaves `server` out for a while, unless half of the servers are out already, for whatever reason.
+    fn eject(&self, server: &Server) {
+        let _one_at_a_time = self.ejecting.lock();
+        let now = self.clock.steady();
+        let out = self.servers.iter().filter(|other| !other.is_usable(now)).count();
+        if !server.is_usable(now) || out >= self.servers.len() / 2 {
+            return;
+        }
+        let duration = self.upstream.eject.duration;
+        server.failures.store(0, Ordering::Relaxed);
+        server.ejected_until.store(now.0.saturating_add(millis(duration)), Ordering::Relaxed);
+        self.metrics.ejected(&self.upstream.name);
+        self.show(server, now);
+        tracing::warn!(
+            upstream = &*self.upstream.name,
+            server = server.name,
+            "left out for {duration:?}: its answers fail"
+        );
+    }
+
+    fn checked(&self, server: &Server, healthy: bool) {
+        if server.is_checked_healthy.swap(healthy, Ordering::Relaxed) != healthy {
+            self.show(server, self.clock.steady());
+            let (upstream, server) = (&*self.upstream.name, &server.name);
+            match healthy {
+                true => tracing::info!(upstream, server, "healthy again"),
+                false => tracing::warn!(upstream, server, "unhealthy: its checks fail"),
+            }
+        }
+    }
+
+    fn show(&self, server: &Server, now: UnixMillis) {
+        self.metrics.server_healthy(&self.upstream.name, &server.name, server.is_usable(now));
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for server in &self.servers {
+            self.metrics.server_gone(&self.upstream.name, &server.name);
+        }
+    }
+}
+
+impl Server {
+    fn new(address: &ServerAddress, upstream: &Upstream) -> Self {
+        let name = address.to_string();
+        let server = Self {
+            host: HeaderValue::try_from(name.as_str()).unwrap_or_else(|_| HeaderValue::from_static("backend")),
+            name,
+            address: address.clone(),
+            peer: ArcSwapOption::empty(),
+            is_checked_healthy: AtomicBool::new(true),
+            failures: AtomicU32::new(0),
+            ejected_until: AtomicU64::new(0),
+        };
+        if let Ok(ip) = address.host.parse() {
+            server.found(std::net::SocketAddr::new(ip, address.port), upstream);
+        }
+        server
+    }
+
+    /// Whom to connect to; `None` while the server's name does not resolve.
+    pub fn peer(&self) -> Option<Arc<HttpPeer>> {
+        self.peer.load_full()
+    }
+
+    /// How long a connection to it is kept without a request.
+    pub fn idle_timeout(&self) -> Duration {
+        IDLE_TIMEOUT
+    }
+
+    /// Keeps to the address in use while the name still has it; of several others, IPv4 comes first, as backends on one host listen.
+    fn found_among(&self, mut addresses: Vec<std::net::SocketAddr>, upstream: &Upstream) {
+        let is_used = |address: &std::net::SocketAddr| {
+            self.peer.load().as_ref().is_some_and(|peer| peer._address == (*address).into())
+        };
+        addresses.sort_by_key(|address| (!is_used(address), address.is_ipv6()));
+        if let Some(address) = addresses.first() {
+            self.found(*address, upstream);
+        }
+    }
+
+    fn found(&self, address: std::net::SocketAddr, upstream: &Upstream) {
+        let is_known = self.peer.load().as_ref().is_some_and(|peer| peer._address == address.into());
+        if !is_known {
+            let mut peer = HttpPeer::new(address, false, String::new());
+            peer.options.connection_timeout = Some(upstream.timeouts.connect);
+            peer.options.total_connection_timeout = Some(upstream.timeouts.connect);
+            peer.options.idle_timeout = Some(IDLE_TIMEOUT);
+            self.peer.store(Some(Arc::new(peer)));
+        }
+    }
+
+    fn is_usable(&self, now: UnixMillis) -> bool {
+        self.is_checked_healthy.load(Ordering::Relaxed) && !self.is_ejected(now) && self.peer.load().is_some()
+    }
+
+    fn is_ejected(&self, now: UnixMillis) -> bool {
+        now.0 < self.ejected_until.load(Ordering::Relaxed)
+    }
+}
+
+/// Shows on the metric which servers are used, again and again: an ejection ends by itself, and the pool that a reload replaced takes
+/// the series of its servers with it.
+async fn keep_shown(pool: Weak<Pool>) {
+    while let Some(strong) = pool.upgrade() {
+        let now = strong.clock.steady();
+        strong.servers.iter().for_each(|server| strong.show(server, now));
+        drop(strong);
+        tokio::time::sleep(SHOW_EVERY).await;
+    }
+}
+
+/// Resolves one name away from requests, again and again.
+async fn keep_resolved(pool: Weak<Pool>, at: usize) {
+    loop {
+        let Some((host, port)) = pool.upgrade().and_then(|pool| {
+            let address = &pool.servers.get(at)?.address;
+            Some((address.host.clone(), address.port))
+        }) else {
+            return;
+        };
+        let resolved = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((host.as_str(), port))).await;
+        let Some(strong) = pool.upgrade() else { return };
+        let Some(server) = strong.servers.get(at) else { return };
+        match resolved {
+            Ok(Ok(addresses)) => server.found_among(addresses.collect(), &strong.upstream),
+            // The last known address goes on being used.
+            Ok(Err(_)) | Err(_) if server.peer.load().is_some() => {}
+            Ok(Err(error)) => tracing::warn!(server = server.name, "the name does not resolve: {error}"),
+            Err(_) => tracing::warn!(server = server.name, "the name does not resolve in time"),
+        }
+        let pause = if server.peer.load().is_some() { RESOLVE_EVERY } else { Duration::from_secs(1) };
+        drop(strong);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Checks one server for as long as its pool lives. The first check comes at once.
+async fn keep_checked(pool: Weak<Pool>, at: usize, health: HealthCheck, connector: Arc<Connector>) {
+    let (mut failures, mut successes) = (0u32, 0u32);
+    loop {
+        let Some(strong) = pool.upgrade() else { return };
+        let Some(server) = strong.servers.get(at) else { return };
+        let is_well = timeout(health.timeout, is_well(server, &health.path, &connector)).await.unwrap_or(false);
+        (failures, successes) =
+            if is_well { (0, successes.saturating_add(1)) } else { (failures.saturating_add(1), 0) };
+        if failures >= health.unhealthy_after {
+            strong.checked(server, false);
+        } else if successes >= health.healthy_after {
+            strong.checked(server, true);
+        }
+        drop(strong);
+        // A tenth of jitter keeps replicas and servers out of step.
+        tokio::time::sleep(health.every.mul_f64(0.95 + fastrand::f64() / 10.0)).await;
+    }
+}
+
+async fn is_well(server: &Server, path: &str, connector: &Connector) -> bool {
+    let Some(peer) = server.peer() else { return false };
+    let Ok((mut session, _)) = connector.get_http_session(&*peer).await else { return false };
+    let Ok(mut request) = RequestHeader::build_no_case("GET", path.as_bytes(), None) else { return false };
+    let fields = [("host", server.host.clone()), ("user-agent", HeaderValue::from_static("mailtrixy-gateway health"))];
+    if fields.into_iter().any(|(name, value)| request.insert_header(name, value).is_err()) {
+        return false;
+    }
+    let is_answered = session.write_request_header(Box::new(request)).await.is_ok()
+        && session.finish_request_body().await.is_ok()
+        && session.read_response_header().await.is_ok();
+    let is_well =
+        session.response_header().is_some_and(|head| head.status.is_success() || head.status.is_redirection());
+    // The answer's body is nobody's; the connection goes with it.
+    session.shutdown().await;
+    is_answered && is_well
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::upstream::{Ejection, Timeouts};
+
+    struct Hand(AtomicU64);
+
+    impl Clock for Hand {
+        fn now(&self) -> UnixMillis {
+            self.steady()
+        }
+        fn steady(&self) -> UnixMillis {
+            UnixMillis(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    fn pool(servers: usize) -> (Arc<Pool>, Arc<Hand>) {
+        let second = Duration::from_secs(1);
+        let upstream = Upstream {
+            name: "u".into(),
+            servers: (0..servers).map(|n| ServerAddress { host: "127.0.0.1".into(), port: 1000 + n as u16 }).collect(),
+            timeouts: Timeouts { connect: second, response: second },
+            retries: 1,
+            health: None,
+            eject: Ejection { failures: 2, duration: 30 * second },
+        };
+        let clock = Arc::new(Hand(AtomicU64::new(1_000)));
+        let metrics = Arc::new(Metrics::new().unwrap());
+        (Pool::start(Arc::new(upstream), &[], clock.clone(), metrics), clock)
+    }
+
+    fn picks(pool: &Pool, count: usize) -> Vec<usize> {
+        (0..count).map(|_| pool.pick(&[]).unwrap().0).collect()
+    }
+
+    #[tokio::test]
+    async fn servers_take_turns_and_a_tried_one_is_passed_over() {
+        let (pool, _) = pool(3);
+        assert_eq!(picks(&pool, 4), [0, 1, 2, 0]);
+        assert_eq!(pool.pick(&[1]).unwrap().0, 2);
+        assert!(pool.pick(&[0, 1, 2]).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_server_whose_answers_fail_in_a_row_is_left_out_for_its_time() {
+        let (pool, clock) = pool(2);
+        let server = &pool.servers[0];
+        pool.report(server, true);
+        pool.report(server, false);
+        pool.report(server, true);
+        assert_eq!(picks(&pool, 2), [0, 1]);
+        pool.report(server, true);
+        assert_eq!(picks(&pool, 3), [1, 1, 1]);
+        clock.0.fetch_add(30_000, Ordering::Relaxed);
+        assert!(picks(&pool, 2).contains(&0));
+    }
+
+    #[tokio::test]
+    async fn at_most_half_of_the_servers_are_left_out_and_a_single_one_never() {
+        for (servers, left) in [(1, 1), (2, 1), (3, 2)] {
+            let (pool, _) = pool(servers);
+            for server in &pool.servers {
+                pool.report(server, true);
+                pool.report(server, true);
+            }
+            let mut usable = picks(&pool, 6);
+            usable.sort_unstable();
+            usable.dedup();
+            assert_eq!(usable.len(), left, "{servers}");
+        }
+    }
+}

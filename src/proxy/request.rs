@@ -1,0 +1,340 @@
+//! The life of one request: arrived → admitted → forwarded → answered, or refused anywhere on the way, and told once in the end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{CONTENT_ENCODING, LOCATION, WWW_AUTHENTICATE};
+use http::{HeaderMap, Method, StatusCode};
+use pingora::protocols::http::ServerSession;
+
+use crate::pipeline::{Permit, Trail};
+use crate::policy::envelope::{CHALLENGE_INVALID, Envelope};
+use crate::policy::normalise::{self, BackendErrors};
+use crate::policy::refusal::Refusal;
+use crate::policy::upstream::Upstream;
+use crate::proxy::client::{Client, ClientFailure};
+use crate::proxy::exchange::{self, Answer, ConnectFailure, Failure};
+use crate::proxy::headers::{self, Arrival, Told};
+use crate::proxy::pool::Pool;
+use crate::proxy::seats::Seat;
+use crate::proxy::snapshot::Snapshot;
+use crate::proxy::{Gateway, Origin, respond};
+use crate::telemetry::{CLIENT_GONE, Outcome, UpstreamUse};
+
+/// One request with all that is known of it.
+pub(super) struct Request<'g> {
+    gateway: &'g Gateway,
+    client: Client<'g>,
+    snapshot: Arc<Snapshot>,
+    started: Instant,
+    arrival: Arrival,
+    trail: Trail,
+    journey: Journey,
+}
+
+/// What a request had to do with its upstream.
+#[derive(Default)]
+struct Journey {
+    upstream: Option<Arc<Upstream>>,
+    server: String,
+    attempts: u32,
+    duration: Duration,
+}
+
+/// Why a request has no answer of its backend.
+enum Stop {
+    /// It is refused.
+    Refused(Refusal),
+    /// There is nobody to answer any more.
+    ClientGone,
+}
+
+/// How a request ended.
+struct End {
+    status: StatusCode,
+    refusal: Option<Refusal>,
+    bytes_out: usize,
+    /// Whether the answer is whole; a connection on which it is not has to be closed.
+    is_whole: bool,
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Refused(match failure {
+            Failure::Connect(ConnectFailure::Refused) => Refusal::BadGateway("upstream_refused"),
+            Failure::Connect(ConnectFailure::Late) | Failure::Late => Refusal::GatewayTimeout,
+            Failure::Stale => Refusal::BadGateway("upstream_closed"),
+            Failure::Broken(reason) => Refusal::BadGateway(reason),
+            Failure::Client(ClientFailure::Gone) => return Self::ClientGone,
+            Failure::Client(ClientFailure::TooLarge) => Refusal::BodyTooLarge,
+            Failure::Client(ClientFailure::Late) => Refusal::BodyTimeout,
+            Failure::Client(ClientFailure::Malformed) => {
+                Refusal::BadRequest(StatusCode::BAD_REQUEST, respond::BODY_FRAMING)
+            }
+            Failure::Refused(refusal) => refusal,
+        })
+    }
+}
+
+impl<'g> Request<'g> {
+    pub(super) fn new(
+        gateway: &'g Gateway,
+        session: &'g mut ServerSession,
+        snapshot: Arc<Snapshot>,
+        origin: &Origin<'_>,
+    ) -> Self {
+        let headers = &session.req_header().headers;
+        let arrival = Arrival::new(headers, origin.peer, origin.is_tls, &snapshot.config.trusted_proxies);
+        let client = Client::new(session, snapshot.config.request.body_timeout);
+        let (trail, journey) = (Trail::default(), Journey::default());
+        Self { gateway, client, snapshot, started: Instant::now(), arrival, trail, journey }
+    }
+
+    /// Returns whether the connection may be used for another request. Without a `seat` there is no room for this one.
+    pub(super) async fn serve(mut self, seat: Option<&Seat>) -> bool {
+        let answered = match seat {
+            Some(_) => self.answer().await,
+            None => Err(Refusal::Overloaded.into()),
+        };
+        let end = match answered {
+            Ok(end) => end,
+            Err(Stop::ClientGone) => self.cut_off(client_gone(), None),
+            Err(Stop::Refused(refusal)) => self.refuse(refusal).await,
+        };
+        self.record(&end);
+        end.is_whole
+    }
+
+    async fn answer(&mut self) -> Result<End, Stop> {
+        let snapshot = Arc::clone(&self.snapshot);
+        let permit = snapshot.admission.admit(self.client.head(), self.arrival.client, &mut self.trail).await?;
+        self.check_body(&permit)?;
+        let pool = snapshot.pool(permit.route()).ok_or(Refusal::Internal("pool"))?;
+        self.journey.upstream = Some(Arc::clone(&pool.upstream));
+        let started = Instant::now();
+        let answered = self.forward(pool, &permit).await;
+        self.journey.duration = started.elapsed();
+        let mut answer = answered?;
+        let end = self.pass_on(&mut answer, &permit, pool.upstream.timeouts.response).await;
+        self.journey.duration = started.elapsed();
+        answer.release(&self.gateway.connector, &self.client).await;
+        end
+    }
+
+    /// What can be said of the body before it is read.
+    fn check_body(&mut self, permit: &Permit) -> Result<(), Refusal> {
+        let most = permit.route().body_bytes;
+        self.client.limit_body(most);
+        if respond::declared_length(&self.client.head().headers).is_some_and(|length| length > most) {
+            return Err(Refusal::BodyTooLarge);
+        }
+        // Laravel's input() prefers a JSON body to the query, so a body would be a way around the list contract.
+        let is_list = permit.route().pagination.is_some() && self.client.head().method != Method::POST;
+        if is_list && self.client.has_body() {
+            return Err(Refusal::BadRequest(StatusCode::BAD_REQUEST, "body_on_list"));
+        }
+        Ok(())
+    }
+
+    /// Sends the request to one server after the other until one answers, as far as that is allowed: any request while nothing was
+    /// sent, and an idempotent one without a body also when a server may have seen it.
+    async fn forward(&mut self, pool: &Pool, permit: &Permit) -> Result<Answer, Stop> {
+        let mut tried = Vec::new();
+        let mut may_be_stale = true;
+        let mut last = None;
+        while self.journey.attempts <= pool.upstream.retries {
+            let Some((at, server)) = pool.pick(&tried) else { break };
+            self.journey.server.clone_from(&server.name);
+            let arrival = &self.arrival;
+            let build = |client: &Client<'_>| {
+                headers::request(client.head(), permit, arrival, &server.host, !client.is_complete())
+            };
+            let (connector, timeouts) = (&self.gateway.connector, pool.upstream.timeouts);
+            self.journey.attempts += 1;
+            match exchange::send(&mut self.client, connector, server, timeouts, build).await {
+                Ok(answer) => {
+                    pool.report(server, answer.head().is_none_or(|head| head.status.is_server_error()));
+                    return Ok(answer);
+                }
+                Err(failure @ (Failure::Client(_) | Failure::Refused(_))) => return Err(failure.into()),
+                // The server is not to blame, and may be asked once more; what is pooled behind this connection is likely younger.
+                Err(Failure::Stale) if may_be_stale && self.is_repeatable() => {
+                    may_be_stale = false;
+                    self.journey.attempts -= 1;
+                    continue;
+                }
+                Err(failure) => {
+                    pool.report(server, true);
+                    if !self.may_go_on(&failure) {
+                        return Err(failure.into());
+                    }
+                    last = Some(failure);
+                }
+            }
+            tried.push(at);
+        }
+        Err(last.map_or(Stop::Refused(Refusal::NoHealthyServer), Stop::from))
+    }
+
+    /// Whether another server may be asked after this failure.
+    fn may_go_on(&mut self, failure: &Failure) -> bool {
+        match failure {
+            Failure::Connect(_) => true,
+            Failure::Stale | Failure::Broken(_) => self.is_repeatable(),
+            Failure::Late | Failure::Client(_) | Failure::Refused(_) => false,
+        }
+    }
+
+    /// A request that is not idempotent is never sent twice, and neither is a body, which is not kept.
+    fn is_repeatable(&mut self) -> bool {
+        headers::is_idempotent(&self.client.head().method) && !self.client.has_body()
+    }
+
+    /// Passes a server's answer to the client: errors as envelopes, everything else as it is.
+    async fn pass_on(&mut self, answer: &mut Answer, permit: &Permit, timeout: Duration) -> Result<End, Stop> {
+        let head = answer.head().ok_or(Refusal::BadGateway("upstream_malformed"))?;
+        let status = head.status;
+        let location = head.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let is_login = permit.principal().is_some() && normalise::is_login_redirect(status, location);
+        let told = told(&self.trail, &self.snapshot);
+        let mut fields = headers::answer(head, &told);
+        told.write(&mut fields, &self.arrival.request_id);
+        self.say_farewell();
+        let snapshot = Arc::clone(&self.snapshot);
+        match &snapshot.admission.policy.backend_errors {
+            BackendErrors::Normalise { body_bytes, private_hosts } if is_login || status.as_u16() >= 400 => {
+                let envelope = match is_login {
+                    true => self.count_normalised(Envelope::standard(StatusCode::UNAUTHORIZED), false),
+                    false => self.normalised(answer, &fields, *body_bytes, private_hosts, timeout).await,
+                };
+                self.write_error(&envelope, &fields, permit).await
+            }
+            _ => {
+                let between_reads = (!permit.route().streaming).then_some(timeout);
+                respond::frame(self.client.head(), status, &mut fields);
+                self.relay(answer, respond::head(status, fields), between_reads).await
+            }
+        }
+    }
+
+    async fn relay(
+        &mut self,
+        answer: &mut Answer,
+        head: pingora::http::ResponseHeader,
+        between_reads: Option<Duration>,
+    ) -> Result<End, Stop> {
+        let status = head.status;
+        self.client.begin(head).await.map_err(|_| Stop::ClientGone)?;
+        match answer.relay(&mut self.client, between_reads).await {
+            Ok(()) => Ok(End { status, refusal: None, bytes_out: self.client.sent(), is_whole: true }),
+            Err(Failure::Client(_)) => Err(Stop::ClientGone),
+            // Too late for an envelope: the connection is cut, so that nobody takes half an answer for a whole one.
+            Err(Failure::Late) => Ok(self.cut_off(status, Some(Refusal::GatewayTimeout))),
+            Err(_) => Ok(self.cut_off(status, Some(Refusal::BadGateway("upstream_cut_short")))),
+        }
+    }
+
+    /// What a client is sent for a backend's error. A body that cannot be read, or need not be, makes the standard envelope.
+    async fn normalised(
+        &self,
+        answer: &mut Answer,
+        fields: &HeaderMap,
+        most: usize,
+        private_hosts: &[String],
+        timeout: Duration,
+    ) -> Envelope {
+        let status = answer.head().map_or(StatusCode::BAD_GATEWAY, |head| head.status);
+        let is_readable = fields.get(CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
+        let body = match self.client.head().method == Method::HEAD || !is_readable {
+            true => None,
+            false => answer.collect(most, timeout).await,
+        };
+        let Some(body) = body else {
+            return self.count_normalised(Envelope::standard(normalise::true_status(status)), false);
+        };
+        let normalised = normalise::normalise(status, &body, private_hosts);
+        match normalised.answer {
+            normalise::Answer::Untouched => Envelope { status, body: body.into() },
+            normalise::Answer::Replaced(envelope) => self.count_normalised(envelope, normalised.leaked),
+        }
+    }
+
+    fn count_normalised(&self, envelope: Envelope, leaked: bool) -> Envelope {
+        if let Some(upstream) = &self.journey.upstream {
+            self.gateway.telemetry.metrics.normalised(&upstream.name, leaked);
+        }
+        envelope
+    }
+
+    async fn write_error(&mut self, envelope: &Envelope, fields: &HeaderMap, permit: &Permit) -> Result<End, Stop> {
+        let mut fields = headers::without_representation(fields);
+        if envelope.status == StatusCode::UNAUTHORIZED && permit.principal().is_some() {
+            fields.insert(WWW_AUTHENTICATE, CHALLENGE_INVALID);
+        }
+        let written = respond::write(&mut self.client, envelope, fields).await;
+        let bytes_out = written.map_err(|_| Stop::ClientGone)?;
+        Ok(End { status: envelope.status, refusal: None, bytes_out, is_whole: true })
+    }
+
+    async fn refuse(&mut self, refusal: Refusal) -> End {
+        self.say_farewell();
+        let told = told(&self.trail, &self.snapshot);
+        match respond::refuse(&mut self.client, &refusal, &told, &self.arrival.request_id).await {
+            Ok(bytes_out) => End { status: refusal.status(), refusal: Some(refusal), bytes_out, is_whole: true },
+            Err(_) => self.cut_off(client_gone(), Some(refusal)),
+        }
+    }
+
+    /// While draining, every answer is its connection's last, also that of a request which began before.
+    fn say_farewell(&mut self) {
+        if *self.gateway.draining.borrow() {
+            self.client.end_connection();
+        }
+    }
+
+    fn cut_off(&self, status: StatusCode, refusal: Option<Refusal>) -> End {
+        End { status, refusal, bytes_out: self.client.sent(), is_whole: false }
+    }
+
+    fn record(&self, end: &End) {
+        let head = self.client.head();
+        let upstream = self.journey.upstream.as_ref().filter(|_| self.journey.attempts > 0);
+        self.gateway.telemetry.record(&Outcome {
+            request_id: self.arrival.id(),
+            method: Some(&head.method),
+            path: head.uri.path(),
+            status: end.status,
+            refusal: end.refusal.as_ref(),
+            trail: &self.trail,
+            upstream: upstream.map(|upstream| UpstreamUse {
+                name: &upstream.name,
+                server: self.journey.server.clone(),
+                attempts: self.journey.attempts,
+                duration: self.journey.duration,
+            }),
+            duration: self.started.elapsed(),
+            client: self.arrival.client.0,
+            bytes_in: usize::try_from(self.client.received()).unwrap_or(usize::MAX),
+            bytes_out: end.bytes_out,
+        });
+    }
+}
+
+/// What the answer tells about the request's limits.
+fn told<'t>(trail: &'t Trail, snapshot: &Snapshot) -> Told<'t> {
+    Told {
+        quota: trail.decision.as_ref().and_then(|decision| decision.quota.as_ref()),
+        ietf: snapshot.config.ietf_headers,
+        is_limited: trail.route.as_ref().is_some_and(|route| !route.limits.is_empty()),
+    }
+}
+
+fn client_gone() -> StatusCode {
+    StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST)
+}

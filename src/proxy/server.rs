@@ -1,0 +1,180 @@
+//! The process: binds its listeners, serves until it is told to end, and lets requests in flight finish.
+//!
+//! pingora's own `Server` is not used: it sleeps through its whole grace period, goes on without a listener that it could not bind,
+//! and hands its sockets over without asking whether anybody takes them.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::IntoRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
+use pingora::server::Fds;
+use pingora::services::Service as _;
+use pingora::services::listening::Service;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::admin::{self, Health};
+use crate::config::settings::Config;
+use crate::proxy::Gateway;
+use crate::proxy::edge::Edge;
+use crate::proxy::reload::Reloader;
+use crate::proxy::seats::Seats;
+use crate::proxy::snapshot::{Foundation, Live, Snapshot};
+use crate::telemetry::Telemetry;
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::log::Log;
+use crate::telemetry::metrics::Metrics;
+
+/// Reads go into the buffer of the head or the body; a head and a small body leave in one write.
+const READ_BUFFER: usize = 0;
+const WRITE_BUFFER: usize = 8 << 10;
+
+/// Listeners that are bound and not served yet.
+pub struct Bound {
+    listeners: Vec<(SocketAddr, TcpListener)>,
+    admin: (SocketAddr, TcpListener),
+}
+
+impl Bound {
+    /// Binds all listeners of a configuration, or says which one cannot be had.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let listeners = config.process.listeners.iter().map(|address| bind(*address)).collect::<Result<_, _>>()?;
+        Ok(Self { listeners, admin: bind(config.process.admin)? })
+    }
+
+    /// Where the gateway listens; the port that the system chose where the configuration says 0.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|(address, _)| *address).collect()
+    }
+
+    /// Where the admin listener is.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.0
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<(SocketAddr, TcpListener), String> {
+    let bound = || -> std::io::Result<_> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok((listener.local_addr()?, listener))
+    };
+    bound().map_err(|error| format!("cannot listen on {address}: {error}; another process may have it"))
+}
+
+/// Serves `config` until SIGTERM or SIGINT, and then until requests in flight are done or their grace is over.
+///
+/// `path` is watched for changes.
+pub async fn run(bound: Bound, config: Config, path: PathBuf, log: Arc<Log>) -> Result<(), String> {
+    let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
+    metrics.build(env!("CARGO_PKG_VERSION"), option_env!("GATEWAY_REVISION").unwrap_or("unknown"));
+    let foundation = Arc::new(Foundation::new(Arc::clone(&metrics)));
+    let live = Arc::new(Live::new(Snapshot::build(config, &foundation, None).await));
+    let telemetry = Arc::new(Telemetry::new(Arc::clone(&metrics), AccessLog::new(Arc::clone(&log))));
+    let (in_flight, connections) = (Seats::new(), Seats::new());
+    let (shutdown, draining) = watch::channel(false);
+    let gateway = Arc::new(Gateway {
+        live: Arc::clone(&live),
+        connector: Arc::clone(&foundation.connector),
+        telemetry,
+        in_flight: Arc::clone(&in_flight),
+        draining: draining.clone(),
+    });
+    let mut signals = Signals::new()?;
+    let health = Health { live: Arc::clone(&live), draining: draining.clone(), metrics, log: Arc::clone(&log) };
+    let (admin_address, admin_listener) = bound.admin;
+    let admin = tokio::spawn(admin::serve(admin_listener, health));
+    let mut services = JoinSet::new();
+    for (address, listener) in bound.listeners {
+        let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&connections), &address.to_string());
+        services.spawn(serve(address, listener, edge, draining.clone()));
+        tracing::info!(%address, "listening");
+    }
+    tracing::info!(address = %admin_address, "admin listening");
+    let reloader = Reloader::new(path, Arc::clone(&live), foundation, log);
+    loop {
+        tokio::select! {
+            () = reloader.watch() => {}
+            signal = signals.next() => match signal {
+                Signal::Reload => reloader.reload().await,
+                Signal::End => break,
+            },
+            Some(ended) = services.join_next() => return Err(format!("a listener ended by itself: {ended:?}")),
+        }
+    }
+    let grace = live.load().config.grace;
+    tracing::info!("draining: no new connections, requests in flight have {grace:?}");
+    let _ = shutdown.send(true);
+    tokio::select! {
+        () = drain(&connections, &in_flight, &mut services, grace) => {}
+        () = signals.end() => tracing::warn!(requests = in_flight.taken(), "told to end again: what is in flight is cut off"),
+    }
+    live.load().flush().await;
+    admin.abort();
+    Ok(())
+}
+
+/// Waits for every connection to end by itself, which an idle one does within a second.
+async fn drain(connections: &Seats, in_flight: &Seats, services: &mut JoinSet<()>, grace: Duration) {
+    let done = async {
+        while services.join_next().await.is_some() {}
+        connections.empty().await;
+    };
+    match timeout(grace, done).await {
+        Ok(()) => tracing::info!("all requests are answered"),
+        Err(_) => tracing::warn!(requests = in_flight.taken(), "the grace is over: what is in flight is cut off"),
+    }
+}
+
+/// One listener with pingora's accept loop behind it, until `shutdown`.
+async fn serve(address: SocketAddr, listener: TcpListener, edge: Edge, shutdown: watch::Receiver<bool>) {
+    let name = address.to_string();
+    let mut inherited = Fds::new();
+    inherited.add(name.clone(), listener.into_raw_fd());
+    let mut service = Service::new(name.clone(), edge);
+    service.add_listener(ListenerConfig::tcp(name).l4_buffer(L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER)));
+    service.start_service(Some(Arc::new(Mutex::new(inherited))), shutdown, 1).await;
+}
+
+/// The signals the process listens to.
+struct Signals {
+    hangup: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    Reload,
+    End,
+}
+
+impl Signals {
+    fn new() -> Result<Self, String> {
+        let listen = |kind| signal(kind).map_err(|error| format!("cannot listen to signals: {error}"));
+        Ok(Self {
+            hangup: listen(SignalKind::hangup())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.hangup.recv() => Signal::Reload,
+            _ = self.terminate.recv() => Signal::End,
+            _ = self.interrupt.recv() => Signal::End,
+        }
+    }
+
+    async fn end(&mut self) {
+        while self.next().await != Signal::End {}
+    }
+}

@@ -1,0 +1,277 @@
+//! The metric families, in one table, in a registry of ours.
+//!
+//! Labels come from closed sets: the names in gateway.yaml, methods, statuses, codes and reasons. Never a path, an id, a token or
+//! an address of a client, so the number of series is bounded by the configuration.
+
+use std::time::Duration;
+
+use http::Method;
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::policy::limit::{DecidedBy, Decision, OnStoreFailure};
+use crate::policy::principal::Principal;
+use crate::policy::refusal::TokenProblem;
+use crate::policy::route::{Methods, NO_ROUTE};
+use crate::telemetry::Outcome;
+
+/// Half a millisecond to a minute, for whole requests and backends.
+const REQUEST_BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Ten microseconds to a second, for our own work and stores.
+const OVERHEAD_BUCKETS: &[f64] =
+    &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0];
+
+/// A millisecond to five minutes, for what goes from replica to replica.
+const LAG_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0, 300.0];
+
+/// What came of a token look-up; the `result` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookUpResult {
+    /// A caller.
+    Valid,
+    /// Known, and not valid.
+    Refused,
+    /// Not known.
+    Unknown,
+    /// A caller who was one a while ago; nobody could be asked again.
+    Stale,
+    /// Nobody can say.
+    Error,
+}
+
+impl LookUpResult {
+    /// What a finding is.
+    pub fn of(finding: &Result<std::sync::Arc<Principal>, TokenProblem>) -> Self {
+        match finding {
+            Ok(_) => Self::Valid,
+            Err(TokenProblem::Unknown) => Self::Unknown,
+            Err(_) => Self::Refused,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+            Self::Stale => "stale",
+            Self::Error => "error",
+        }
+    }
+}
+
+macro_rules! families {
+    ($($field:ident: $kind:ident = $name:literal [$($label:literal),*] $help:literal $(, buckets $buckets:ident)?;)*) => {
+        /// All families of the gateway.
+        pub struct Metrics {
+            registry: Registry,
+            $($field: $kind,)*
+        }
+
+        /// Name, labels and help of each family, for tables and tests.
+        pub const FAMILIES: &[(&str, &[&str], &str)] = &[$(($name, &[$($label),*], $help),)*];
+
+        impl Metrics {
+            /// Registers all families. Fails only if two of them had one name.
+            pub fn new() -> Result<Self, prometheus::Error> {
+                let registry = Registry::new();
+                $(let $field = families!(@new $kind, $name, $help, [$($label),*] $(, $buckets)?)?;)*
+                for collector in [$(Box::new($field.clone()) as Box<dyn Collector>),*] {
+                    registry.register(collector)?;
+                }
+                Ok(Self { registry, $($field,)* })
+            }
+        }
+    };
+    (@new HistogramVec, $name:literal, $help:literal, [$($label:literal),*], $buckets:ident) => {
+        HistogramVec::new(HistogramOpts::new($name, $help).buckets($buckets.to_vec()), &[$($label),*])
+    };
+    (@new Histogram, $name:literal, $help:literal, [], $buckets:ident) => {
+        Histogram::with_opts(HistogramOpts::new($name, $help).buckets($buckets.to_vec()))
+    };
+    (@new IntGauge, $name:literal, $help:literal, []) => { IntGauge::new($name, $help) };
+    (@new Gauge, $name:literal, $help:literal, []) => { Gauge::new($name, $help) };
+    (@new $kind:ident, $name:literal, $help:literal, [$($label:literal),*]) => { $kind::new(Opts::new($name, $help), &[$($label),*]) };
+}
+
+families! {
+    requests: IntCounterVec = "gateway_requests_total" ["route", "method", "status"] "Requests answered, 499 where the client had gone.";
+    duration: HistogramVec = "gateway_request_duration_seconds" ["route"] "From the complete head of a request to the last byte of its answer.", buckets REQUEST_BUCKETS;
+    overhead: HistogramVec = "gateway_overhead_duration_seconds" ["route"] "Time a request spent in the gateway, the backend's time taken off.", buckets OVERHEAD_BUCKETS;
+    upstream_duration: HistogramVec = "gateway_upstream_duration_seconds" ["upstream"] "Time a request spent at its backend, all attempts together.", buckets REQUEST_BUCKETS;
+    refusals: IntCounterVec = "gateway_refusals_total" ["route", "code", "reason"] "Requests the gateway answered by itself.";
+    decisions: IntCounterVec = "gateway_ratelimit_decisions_total" ["limit", "decision", "by"] "Decisions about limits.";
+    store_duration: HistogramVec = "gateway_store_duration_seconds" ["store", "operation"] "Time a store took to answer.", buckets OVERHEAD_BUCKETS;
+    store_errors: IntCounterVec = "gateway_store_errors_total" ["store", "operation"] "Questions a store did not answer, or not in time.";
+    store_up: IntGaugeVec = "gateway_store_up" ["store"] "1 while there is a connection to the store.";
+    revocation_lag: Histogram = "gateway_token_revocation_lag_seconds" [] "From a revocation's entry in the stream to its effect here.", buckets LAG_BUCKETS;
+    token_lookups: IntCounterVec = "gateway_token_lookups_total" ["source", "result"] "Tokens looked up, by who was asked.";
+    server_healthy: IntGaugeVec = "gateway_upstream_server_healthy" ["upstream", "server"] "1 while requests are sent to the server.";
+    retries: IntCounterVec = "gateway_upstream_retries_total" ["upstream"] "Requests sent to a further server.";
+    ejections: IntCounterVec = "gateway_upstream_ejections_total" ["upstream"] "Servers left out because their answers failed.";
+    leaks: IntCounterVec = "gateway_backend_leaks_blocked_total" ["upstream"] "Error bodies of backends that held something internal.";
+    normalised: IntCounterVec = "gateway_backend_errors_normalised_total" ["upstream"] "Error bodies of backends that became envelopes.";
+    in_flight: IntGaugeVec = "gateway_requests_in_flight" ["listener"] "Requests being answered.";
+    connections: IntGaugeVec = "gateway_connections" ["listener"] "Open connections of clients.";
+    log_lines_dropped: IntGauge = "gateway_log_lines_dropped" [] "Log lines dropped since the start because their reader was too slow.";
+    reload_successful: IntGauge = "gateway_config_last_reload_successful" [] "1 if the last reload was applied, 0 if it was refused.";
+    reload_timestamp: Gauge = "gateway_config_last_reload_timestamp_seconds" [] "When the configuration in force was applied.";
+    build_info: GaugeVec = "gateway_build_info" ["version", "revision"] "1.";
+}
+
+impl Metrics {
+    /// Everything in Prometheus' text format.
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        // Encoding into memory fails for invalid families only, and ours are registered.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        text
+    }
+
+    /// Counts a finished request.
+    pub fn record(&self, outcome: &Outcome<'_>) {
+        let route = outcome.trail.route.as_ref().map_or(NO_ROUTE, |route| &route.name);
+        self.requests.with_label_values(&[route, method(outcome.method), outcome.status.as_str()]).inc();
+        self.duration.with_label_values(&[route]).observe(outcome.duration.as_secs_f64());
+        let upstream = outcome.upstream.as_ref().map_or(Duration::ZERO, |upstream| upstream.duration);
+        self.overhead.with_label_values(&[route]).observe(outcome.duration.saturating_sub(upstream).as_secs_f64());
+        if let Some(refusal) = outcome.refusal {
+            let code = outcome.code().map_or("", |code| code.as_str());
+            self.refusals.with_label_values(&[route, code, refusal.reason()]).inc();
+        }
+        if let Some(upstream) = &outcome.upstream {
+            self.upstream_duration.with_label_values(&[upstream.name]).observe(upstream.duration.as_secs_f64());
+            if upstream.attempts > 1 {
+                self.retries.with_label_values(&[upstream.name]).inc_by(u64::from(upstream.attempts - 1));
+            }
+        }
+        if let Some(decision) = &outcome.trail.decision {
+            self.decided(outcome, decision);
+        }
+    }
+
+    /// One count for each limit of the route.
+    fn decided(&self, outcome: &Outcome<'_>, decision: &Decision) {
+        let (Some(by), Some(route)) = (decision.by, &outcome.trail.route) else { return };
+        let by = match by {
+            DecidedBy::Store => "store",
+            DecidedBy::Local => "local",
+        };
+        let refusing = decision.quota.as_ref().map(|quota| &quota.limit.name);
+        for limit in &route.limits {
+            // Without a quota it was the missing store that refused, for those limits that deny then.
+            let denies = limit.on_store_failure == OnStoreFailure::Deny;
+            let is_limited = !decision.granted && refusing.map_or(denies, |name| *name == limit.name);
+            let word = if is_limited { "limited" } else { "allowed" };
+            if decision.granted || is_limited {
+                self.decisions.with_label_values(&[&limit.name, word, by]).inc();
+            }
+        }
+    }
+
+    /// Notes how long a revocation took to take effect.
+    pub fn token_revoked(&self, lag: Duration) {
+        self.revocation_lag.observe(lag.as_secs_f64());
+    }
+
+    /// Counts a look-up of a token.
+    pub fn token_looked_up(&self, source: &str, result: LookUpResult) {
+        self.token_lookups.with_label_values(&[source, result.as_str()]).inc();
+    }
+
+    /// Notes how long a store took to answer.
+    pub fn store_answered(&self, store: &str, operation: &str, took: Duration) {
+        self.store_duration.with_label_values(&[store, operation]).observe(took.as_secs_f64());
+    }
+
+    /// Counts a question that a store did not answer.
+    pub fn store_failed(&self, store: &str, operation: &str) {
+        self.store_errors.with_label_values(&[store, operation]).inc();
+    }
+
+    /// Whether there is a connection to a store.
+    pub fn store_up(&self, store: &str, up: bool) {
+        self.store_up.with_label_values(&[store]).set(i64::from(up));
+    }
+
+    /// Whether requests are sent to a server.
+    pub fn server_healthy(&self, upstream: &str, server: &str, healthy: bool) {
+        self.server_healthy.with_label_values(&[upstream, server]).set(i64::from(healthy));
+    }
+
+    /// Forgets a server that is configured no longer.
+    pub fn server_gone(&self, upstream: &str, server: &str) {
+        // It may never have been seen.
+        let _ = self.server_healthy.remove_label_values(&[upstream, server]);
+    }
+
+    /// Counts a server that was left out.
+    pub fn ejected(&self, upstream: &str) {
+        self.ejections.with_label_values(&[upstream]).inc();
+    }
+
+    /// Counts a backend's error that became an envelope.
+    pub fn normalised(&self, upstream: &str, leaked: bool) {
+        self.normalised.with_label_values(&[upstream]).inc();
+        if leaked {
+            self.leaks.with_label_values(&[upstream]).inc();
+        }
+    }
+
+    /// The gauge of requests being answered on a listener.
+    pub fn in_flight(&self, listener: &str) -> IntGauge {
+        self.in_flight.with_label_values(&[listener])
+    }
+
+    /// The gauge of open connections on a listener.
+    pub fn connections(&self, listener: &str) -> IntGauge {
+        self.connections.with_label_values(&[listener])
+    }
+
+    /// Sets how many log lines were dropped.
+    pub fn log_lines_dropped(&self, lines: usize) {
+        self.log_lines_dropped.set(i64::try_from(lines).unwrap_or(i64::MAX));
+    }
+
+    /// Notes a reload; `at` is in Unix seconds.
+    pub fn reloaded(&self, successful: bool, at: f64) {
+        self.reload_successful.set(i64::from(successful));
+        if successful {
+            self.reload_timestamp.set(at);
+        }
+    }
+
+    /// Names this build.
+    pub fn build(&self, version: &str, revision: &str) {
+        self.build_info.with_label_values(&[version, revision]).set(1.0);
+    }
+}
+
+/// The `method` label: a known method, or `other`, because clients can invent methods.
+fn method(method: Option<&Method>) -> &str {
+    method.filter(|method| Methods::ALL.contains(method)).map_or("other", |method| method.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invented_method_makes_no_new_series() {
+        assert_eq!(method(Some(&Method::PATCH)), "PATCH");
+        assert_eq!(method(Some(&Method::from_bytes(b"BREW").unwrap())), "other");
+        assert_eq!(method(None), "other");
+    }
+
+    #[test]
+    fn every_family_has_the_prefix_and_a_sentence_of_help() {
+        for (name, _, help) in FAMILIES {
+            assert!(name.starts_with("gateway_") && help.ends_with('.'), "{name}");
+        }
+        assert!(Metrics::new().is_ok());
+    }
+}

@@ -1,0 +1,186 @@
+//! The gateway as a process of its own, on ports that the system chose.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::client::{self, Response};
+use super::token::SECRET;
+use super::wait_for;
+
+/// The binary under test.
+pub fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mailtrixy-gateway"));
+    command.env_clear().env("MB_SIGNING_SECRET", SECRET);
+    command
+}
+
+/// Runs a command of the binary to its end.
+pub fn command(arguments: &[&str]) -> Output {
+    binary().args(arguments).output().unwrap()
+}
+
+/// A running gateway. It is killed when it is dropped.
+pub struct Gateway {
+    process: Child,
+    folder: TempDir,
+    lines: Arc<Mutex<Vec<String>>>,
+    /// Where clients connect.
+    pub address: SocketAddr,
+    /// /metrics, /livez, /readyz.
+    pub admin: SocketAddr,
+}
+
+/// A configuration around `sections`: ports of the system's choice, the signing key of [`super::token`], a scope, a limit.
+pub fn config(sections: &str) -> String {
+    format!(
+        "version: 1\nthreads: 1\nlisteners: [{{address: \"127.0.0.1:0\"}}]\nadmin: {{address: \"127.0.0.1:0\"}}\nbase_path: /api/v1\n{sections}\n"
+    )
+}
+
+/// The `auth:` section of most tests.
+pub const AUTH: &str = r#"
+auth:
+  sources:
+    - signed: {issuer: mailtrixy, audience: mailtrixy-api, keys: [{id: k1, algorithm: HS256, secret: "${MB_SIGNING_SECRET}"}]}
+"#;
+
+/// A gateway with one upstream `main` on `servers`, a scope `contacts`, and the given limits and routes.
+pub fn simple(servers: &[SocketAddr], limits: &str, routes: &str) -> String {
+    let servers: Vec<String> = servers.iter().map(|address| format!("\"{address}\"")).collect();
+    config(&format!(
+        "{AUTH}\nscopes: [contacts]\nlimits: {{{limits}}}\nupstreams:\n  main: {{servers: [{}], timeouts: {{connect: 1s, response: 2s}}}}\nroutes:\n{routes}",
+        servers.join(", ")
+    ))
+}
+
+/// A route for everything below /contacts that needs the scope of that name and is not limited.
+pub const CONTACTS: &str = "  contacts: {path: /contacts/**, scope: contacts, limit: none, upstream: main}\n";
+
+impl Gateway {
+    /// Starts the gateway on a configuration and waits until it listens.
+    pub async fn start(config: &str) -> Self {
+        Self::start_with(config, &[]).await
+    }
+
+    /// The same with variables in its environment.
+    pub async fn start_with(config: &str, environment: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("gateway.yaml"), config).unwrap();
+        let mut command = binary();
+        command.current_dir(folder.path()).arg("run").envs(environment.iter().copied());
+        Self::spawn(command, folder).await
+    }
+
+    /// Starts `command`, which is to log JSON lines.
+    pub async fn spawn(mut command: Command, folder: TempDir) -> Self {
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&lines);
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                sink.lock().unwrap().push(line);
+            }
+        });
+        let find = |message: &'static str| {
+            let lines = Arc::clone(&lines);
+            move || {
+                let lines = lines.lock().unwrap();
+                let found = lines
+                    .iter()
+                    .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+                    .find(|line| line["message"] == message);
+                std::future::ready(found.and_then(|line| line["address"].as_str()?.parse::<SocketAddr>().ok()))
+            }
+        };
+        let address = wait_for("the listener", find("listening")).await;
+        let admin = wait_for("the admin listener", find("admin listening")).await;
+        let address = SocketAddr::from(([127, 0, 0, 1], address.port()));
+        Self { process, folder, lines, address, admin }
+    }
+
+    /// The file it runs on.
+    pub fn config_path(&self) -> PathBuf {
+        self.folder.path().join("gateway.yaml")
+    }
+
+    /// GET with a token.
+    pub async fn get(&self, path: &str, token: &str) -> Response {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {token}\r\n\r\n")).await
+    }
+
+    /// One request on a connection of its own.
+    pub async fn send(&self, request: &str) -> Response {
+        client::send(self.address, request.as_bytes()).await
+    }
+
+    /// GET on the admin listener.
+    pub async fn admin(&self, path: &str) -> Response {
+        client::send(self.admin, format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n").as_bytes()).await
+    }
+
+    /// The value of one series, 0 where it is not there.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let text = self.admin("/metrics").await.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// Everything it has written.
+    pub fn output(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
+
+    /// The log lines that satisfy `wanted`, as soon as there are `count`.
+    pub async fn log_lines(&self, count: usize, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let read = std::cell::RefCell::new((0, Vec::<Value>::new()));
+        wait_for("log lines", || {
+            let mut read = read.borrow_mut();
+            let lines = self.lines.lock().unwrap();
+            let (known, found) = &mut *read;
+            found.extend(lines.iter().skip(*known).filter_map(|line| serde_json::from_str(line).ok()).filter(&wanted));
+            *known = lines.len();
+            std::future::ready((found.len() >= count).then(|| found.clone()))
+        })
+        .await
+    }
+
+    /// How many reloads it has told of, good and refused.
+    pub fn reloads(&self) -> usize {
+        let is_told = |line: &&String| {
+            line.contains(r#""message":"configuration reloaded"#)
+                || line.contains(r#""message":"configuration not reloaded"#)
+        };
+        self.lines.lock().unwrap().iter().filter(is_told).count()
+    }
+
+    /// The access lines, as soon as there are `count`.
+    pub async fn access_lines(&self, count: usize) -> Vec<Value> {
+        self.log_lines(count, |line| line["message"] == "request").await
+    }
+
+    /// Sends it a signal by name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.process.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for it to end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let process = &mut self.process;
+        wait_for("the gateway to end", || std::future::ready(process.try_wait().unwrap())).await
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,80 @@
+//! A redis-server of the test's own.
+
+use std::process::{Child, Command, Stdio};
+
+use super::{free_port, wait_for};
+
+/// A running redis-server without persistence. It is killed when it is dropped.
+pub struct Redis {
+    process: Child,
+    port: u16,
+}
+
+impl Redis {
+    /// Starts one on a free port and waits until it answers.
+    pub async fn start() -> Self {
+        loop {
+            if let Some(redis) = Self::try_start(free_port()).await {
+                return redis;
+            }
+        }
+    }
+
+    /// Starts one on a port.
+    pub async fn start_on(port: u16) -> Self {
+        Self::try_start(port).await.expect("the port is free")
+    }
+
+    /// `None` if another test was faster to take the port.
+    async fn try_start(port: u16) -> Option<Self> {
+        let process = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server; deploy/prepare redis-server installs it");
+        let mut redis = Self { process, port };
+        let answers = wait_for("redis-server", || {
+            let has_ended = redis.process.try_wait().unwrap().is_some();
+            let connection = redis.connection();
+            async move { if has_ended { Some(false) } else { connection.await.map(|_| true) } }
+        });
+        answers.await.then_some(redis)
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its url.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn connection(&self) -> impl Future<Output = Option<redis::aio::MultiplexedConnection>> + use<> {
+        let url = self.url();
+        async move { redis::Client::open(url).ok()?.get_multiplexed_async_connection().await.ok() }
+    }
+
+    /// Sends one command.
+    pub async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::cmd(words[0]);
+        words[1..].iter().for_each(|word| {
+            command.arg(word);
+        });
+        command.query_async(&mut self.connection().await.expect("redis")).await.unwrap()
+    }
+
+    /// Sends it a signal by name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.process.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,24 @@
+//! The promises of product.md, each tried from outside: the real binary, real sockets, a real redis-server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test that fails says so by panicking"
+)]
+
+mod harness;
+
+mod checking;
+mod demonstration;
+mod envelopes;
+mod forwarding;
+mod house;
+mod limits;
+mod reloading;
+mod stores;
+mod telling;
+mod tokens;
+mod wire;
