@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, StatusCode, Uri};
 
 use crate::auth::Identifier;
 use crate::limits::Limits;
-use crate::policy::limit::{Counted, Decision};
+use crate::policy::limit::{Counted, Decision, Limit, Quota};
 use crate::policy::path::CleanPath;
 use crate::policy::principal::Principal;
 use crate::policy::query;
@@ -93,10 +93,20 @@ impl Admission {
             return Err(Refusal::BadRequest(StatusCode::BAD_REQUEST, "method_override"));
         }
         let (caller, authorization) = trail.identified(self.identify(&route, head, client).await?);
-        let grant = route.authorise(caller)?;
+        let grant = route.access.grant(caller)?;
         Counted::from_decision(trail.counted(self.limits.take(&route, &grant, client).await))?;
         let query = route.pagination.as_ref().map(|contract| contract.apply(head.uri.query())).transpose()?;
         Ok(Permit { rewritten: path.rewritten(), query, route, grant, authorization })
+    }
+
+    /// Where a caller stands with every limit that one of their requests could take; nothing is taken.
+    pub async fn standing(&self, permit: &Permit, client: ClientIp) -> Vec<Quota> {
+        let caller = permit.principal();
+        let is_open = |route: &&Arc<Route>| route.access.grant(caller.cloned()).is_ok();
+        let routes = || self.policy.routes.iter().filter(is_open);
+        let is_taken = |limit: &&Arc<Limit>| limit.is_enforced() && routes().any(|route| route.limits.contains(limit));
+        let limits: Vec<Arc<Limit>> = self.policy.limits.iter().filter(is_taken).cloned().collect();
+        self.limits.peek(&limits, &permit.grant, client).await
     }
 
     async fn identify(&self, route: &Route, head: &Parts, client: ClientIp) -> Result<Identity, Refusal> {

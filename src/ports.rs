@@ -76,8 +76,9 @@ impl fmt::Display for LookUpError {
 /// gateways' clocks has as many windows as there are clocks.
 #[async_trait]
 pub trait LimitStore: Send + Sync {
-    /// Takes one request from every ask, or from none.
-    async fn take(&self, asks: &[Ask]) -> Result<Count, StoreError>;
+    /// Takes as many of `requests`, which all ask the same, as every enforced limit has room for; none of 0 tells where the
+    /// counters stand.
+    async fn take(&self, asks: &[Ask], requests: u32) -> Result<Count, StoreError>;
 }
 
 /// Why a store gave no decision. The request may have been counted all the same: it is never asked again.

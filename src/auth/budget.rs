@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 
 use crate::config::settings::LookUpSettings;
 use crate::policy::ClientIp;
-use crate::policy::limit::{FixedWindow, network};
+use crate::policy::limit::network;
+use crate::policy::meter::FixedWindow;
 use crate::policy::refusal::Refusal;
 use crate::policy::time::UnixMillis;
 

@@ -40,8 +40,8 @@ impl TokenSource for RedisTokens {
     async fn look_up(&self, question: &Question, now: UnixMillis) -> Result<Verdict, LookUpError> {
         let key = format!("{}{}", self.key_prefix, question.digest.to_hex());
         let mut command = redis::cmd("HGETALL");
-        command.arg(key);
-        let answer: Result<HashMap<String, String>, _> = self.link.query("token", &command, DEADLINE).await;
+        command.arg(&key);
+        let answer: Result<HashMap<String, String>, _> = self.link.query("token", &key, &command, DEADLINE).await;
         let fields = answer.map_err(|error| match error {
             QueryError::Failed(error) if is_no_record(&error) => LookUpError::Broken(BrokenRecord("hash")),
             error => LookUpError::Unavailable(format!("Redis: {error}")),

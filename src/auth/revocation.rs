@@ -16,14 +16,13 @@ use redis::RedisError;
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamId, StreamRangeReply, StreamReadReply};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use crate::config::settings::LinkSettings;
 use crate::policy::credential::{Form, TokenDigest};
 use crate::policy::principal::Principal;
 use crate::policy::time::{UnixMillis, UnixSeconds};
 use crate::ports::Clock;
-use crate::redis::{self as link, Link};
+use crate::redis::{self as link, Link, QueryError};
 use crate::telemetry::metrics::Metrics;
 
 /// Entries that the stream keeps, and marks that are remembered.
@@ -97,25 +96,26 @@ pub struct Published {
 }
 
 /// Writes a revocation into the stream, and waits for every gateway that is alive to say that it is in force there.
-pub async fn publish(settings: &LinkSettings, subject: &Subject) -> Result<Published, String> {
-    let prefix = &settings.key_prefix;
-    let failed = |error: RedisError| link::name(&error);
-    let mut connection = link::connect(settings, RESPONSE_TIMEOUT).await.map_err(failed)?;
-    let live = link::replicas(&mut connection, prefix).await.map_err(failed)?;
+pub async fn publish(link: &Link, subject: &Subject) -> Result<Published, String> {
+    let prefix = link.key_prefix();
+    let failed = |error: QueryError| error.to_string();
+    let live = link.gateways().await.map_err(failed)?;
     let began = Instant::now();
     let (field, value) = subject.field();
+    let stream = stream_key(prefix);
     let mut entry = redis::cmd("XADD");
-    entry.arg(stream_key(prefix)).arg("MAXLEN").arg("~").arg(MOST).arg("*");
+    entry.arg(&stream).arg("MAXLEN").arg("~").arg(MOST).arg("*");
     entry.arg("type").arg("revoke").arg(field).arg(value);
-    let written: String = entry.query_async(&mut connection).await.map_err(failed)?;
+    let written: String = link.query("revoke", &stream, &entry, RESPONSE_TIMEOUT).await.map_err(failed)?;
     let written = EntryId::parse(&written).ok_or_else(|| "no entry id".to_owned())?;
     let mut silent = live.clone();
     loop {
         let mut still_silent = Vec::new();
         for replica in silent {
-            let mut get = redis::cmd("GET");
-            let seen: Option<String> =
-                get.arg(seen_key(prefix, &replica)).query_async(&mut connection).await.map_err(failed)?;
+            let key = seen_key(prefix, &replica);
+            let mut question = redis::cmd("GET");
+            question.arg(&key);
+            let seen: Option<String> = link.query("seen", &key, &question, RESPONSE_TIMEOUT).await.map_err(failed)?;
             if seen.and_then(|seen| EntryId::parse(&seen)).is_none_or(|seen| seen < written) {
                 still_silent.push(replica);
             }
@@ -261,10 +261,10 @@ async fn follow(revocations: Weak<Revocations>, link: Weak<Link>) {
     while let (Some(link_now), true) = (link.upgrade(), revocations.strong_count() > 0) {
         let mut follower = Follower {
             key: stream_key(link_now.key_prefix()),
-            seen_key: seen_key(link_now.key_prefix(), link_now.replica_id()),
+            link: Weak::clone(&link),
             revocations: Weak::clone(&revocations),
         };
-        let connected = link_now.dedicated(RESPONSE_TIMEOUT).await;
+        let connected = link_now.dedicated(&follower.key, RESPONSE_TIMEOUT).await;
         drop(link_now);
         let ended = match connected {
             Ok(mut connection) => {
@@ -287,7 +287,7 @@ async fn follow(revocations: Weak<Revocations>, link: Weak<Link>) {
 /// One connection that reads the stream.
 struct Follower {
     key: String,
-    seen_key: String,
+    link: Weak<Link>,
     revocations: Weak<Revocations>,
 }
 
@@ -315,7 +315,7 @@ impl Follower {
                 Some(entries) => {
                     revocations.take(entries);
                     *seen = entries.last().and_then(|last| EntryId::parse(&last.id)).unwrap_or(*seen);
-                    self.acknowledge(connection, *seen).await;
+                    self.acknowledge(*seen).await;
                 }
             }
         }
@@ -345,11 +345,13 @@ impl Follower {
     }
 
     /// Tells whoever waits for it that everything up to `seen` is in force here.
-    async fn acknowledge(&self, connection: &mut MultiplexedConnection, seen: EntryId) {
+    async fn acknowledge(&self, seen: EntryId) {
+        let Some(link) = self.link.upgrade() else { return };
+        let key = seen_key(link.key_prefix(), link.replica_id());
         let mut command = redis::cmd("SET");
-        command.arg(&self.seen_key).arg(seen.to_string()).arg("EX").arg(SEEN_FOR_SECONDS);
+        command.arg(&key).arg(seen.to_string()).arg("EX").arg(SEEN_FOR_SECONDS);
         // `token revoke` then says that this gateway has not answered.
-        let _ = timeout(RESPONSE_TIMEOUT, command.query_async::<()>(connection)).await;
+        let _ = link.query::<()>("seen", &key, &command, RESPONSE_TIMEOUT).await;
     }
 }
 

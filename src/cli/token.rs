@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
@@ -15,6 +16,8 @@ use crate::config::settings::{AuthSettings, Config, SourceSettings};
 use crate::policy::credential::{Credential, Form, TokenDigest};
 use crate::policy::signed::{Expected, KeySet, VerifyingKey};
 use crate::policy::time::{UnixMillis, UnixSeconds, millis};
+use crate::redis::Link;
+use crate::telemetry::metrics::Metrics;
 
 #[derive(Subcommand)]
 pub(super) enum TokenCommand {
@@ -263,7 +266,13 @@ fn revoke_tokens(revoke: &Revoke) -> Result<(), Failure> {
     let Some(redis) = &config.redis else {
         return Err("redis.url is empty: there is no stream that gateways could follow".to_owned().into());
     };
-    let published = runtime.block_on(publish(&redis.link, &subject)).map_err(|why| format!("Redis: {why}"))?;
+    let metrics = Metrics::new().map_err(|error| format!("cannot count: {error}"))?;
+    let published = runtime.block_on(async {
+        let link = Link::start(redis.link.clone(), None, Arc::new(metrics));
+        link.settle(Duration::from_secs(2)).await;
+        publish(&link, &subject).await
+    });
+    let published = published.map_err(|why| format!("Redis: {why}"))?;
     report(&config, &subject, &published)
 }
 

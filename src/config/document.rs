@@ -50,6 +50,9 @@ pub struct Document {
     /// What is told about limits beside X-RateLimit-*.
     #[serde(default)]
     pub rate_limit_headers: RateLimitHeadersDocument,
+    /// Where callers ask for their limits.
+    #[serde(default)]
+    pub rate_limit_endpoint: RateLimitEndpointDocument,
     /// What happens to a backend's own errors.
     #[serde(default)]
     pub errors: ErrorsDocument,
@@ -128,14 +131,31 @@ impl Default for RequestDocument {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RedisDocument {
-    /// `redis://[user:password@]host:port[/db]`; empty for none.
+    /// `redis://[user:password@]host:port[/db]`, `redis+sentinel://host:port,host:port/service`, `redis+cluster://host:port,host:port`, or
+    /// `rediss…` for TLS; empty for none.
     pub url: Option<Secret>,
     /// A file that holds the url.
     pub url_file: Option<PathBuf>,
+    /// A file that holds the password, read again before each connect.
+    pub password_file: Option<PathBuf>,
+    /// For a `rediss://` url.
+    pub tls: LinkTlsDocument,
     /// For one decision; then `on_store_failure` decides.
     pub deadline: Option<Span>,
     /// In front of every key.
     pub key_prefix: Option<String>,
+}
+
+/// `redis.tls:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinkTlsDocument {
+    /// Certificates to trust instead of the machine's own, in PEM.
+    pub ca: Option<PathBuf>,
+    /// The certificate to show, in PEM.
+    pub certificate: Option<PathBuf>,
+    /// Its key, in PEM.
+    pub key: Option<PathBuf>,
 }
 
 /// `auth:`
@@ -390,6 +410,8 @@ pub struct LimitDocument {
     /// How they are counted.
     #[serde(default)]
     pub algorithm: AlgorithmOfLimitDocument,
+    /// How many of a `gcra` limit may come at once; `requests` if it is not said.
+    pub burst: Option<u32>,
     /// What happens when the store cannot decide.
     #[serde(default)]
     pub on_store_failure: OnStoreFailureDocument,
@@ -420,6 +442,10 @@ pub enum AlgorithmOfLimitDocument {
     /// A window from the first hit.
     #[default]
     FixedWindow,
+    /// Every hit of the last window.
+    SlidingLog,
+    /// An even pace with a burst.
+    Gcra,
 }
 
 /// `mode:`
@@ -429,6 +455,8 @@ pub enum ModeDocument {
     /// It refuses.
     #[default]
     Enforce,
+    /// It counts, and tells what it would have refused.
+    Shadow,
 }
 
 /// `on_store_failure:`
@@ -450,6 +478,14 @@ pub enum OnStoreFailureDocument {
 pub struct RateLimitHeadersDocument {
     /// RateLimit and RateLimit-Policy of draft-ietf-httpapi-ratelimit-headers as well.
     pub ietf: bool,
+}
+
+/// `rate_limit_endpoint:`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RateLimitEndpointDocument {
+    /// Below `base_path`; empty for none.
+    pub path: Option<String>,
 }
 
 /// `errors:`
@@ -582,6 +618,8 @@ pub struct RouteDocument {
     /// A name, a list, or `none`; left out it is `general`.
     #[serde(default)]
     pub limit: Option<OneOrMany>,
+    /// How many requests of its limits one request counts as.
+    pub cost: Option<u32>,
     /// Where it leads.
     pub upstream: String,
     /// The list contract of the query string.

@@ -7,6 +7,7 @@ pub mod compile;
 pub mod document;
 pub mod problem;
 pub mod read;
+pub mod redis_url;
 pub mod settings;
 pub mod units;
 pub mod yaml;

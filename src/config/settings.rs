@@ -83,8 +83,30 @@ pub struct LinkSettings {
     pub url: Secret,
     /// Where to read that again before each connect, because passwords rotate.
     pub url_file: Option<PathBuf>,
+    /// Where the password is, if not in the url; read again before each connect.
+    pub password_file: Option<PathBuf>,
+    /// What a `rediss://` url trusts and shows.
+    pub tls: LinkTls,
     /// In front of every key of ours.
     pub key_prefix: String,
+}
+
+impl LinkSettings {
+    /// The same for a server that is not to be shown the password.
+    pub fn without_password(&self) -> Self {
+        Self { password_file: None, ..self.clone() }
+    }
+}
+
+/// `redis.tls:`; files that are read before each connect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkTls {
+    /// Whom to trust; the machine's own roots if it is not said.
+    pub ca: Option<PathBuf>,
+    /// Who we are.
+    pub certificate: Option<PathBuf>,
+    /// The key of that certificate.
+    pub key: Option<PathBuf>,
 }
 
 /// `auth:`

@@ -1,76 +1,214 @@
-//! take(): asks whoever keeps the counts, and knows what to do when nobody answers.
+//! take(): asks whoever keeps the counts, as seldom as possible, and knows what to do when nobody answers.
+//!
+//! A request's way: what is known to be used up is refused ([`views`]) → requests that ask the same wait for each other ([`desk`]) → the
+//! script decides ([`redis`]) within its deadline → a store that does not answer is left alone ([`breaker`]), and each limit goes its
+//! own way without it ([`local`]). Without a shared store the embedded one counts ([`memory`]).
 
+mod breaker;
+mod desk;
+mod local;
 pub mod memory;
 pub mod redis;
+mod views;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use async_trait::async_trait;
+use http::HeaderValue;
+
+use crate::limits::breaker::Breaker;
+use crate::limits::desk::{Counter, Desk};
+use crate::limits::local::{LocalShares, Moment};
 use crate::limits::memory::MemoryStore;
 use crate::limits::redis::RedisStore;
+use crate::limits::views::Views;
 use crate::policy::ClientIp;
-use crate::policy::limit::{self, Ask, DecidedBy, Decision, Limit, OnStoreFailure};
+use crate::policy::limit::{
+    self, Ask, Asks, Count, CountedBy, DecidedBy, Decision, Limit, LimitKey, Mode, OnStoreFailure, Quota,
+};
+use crate::policy::meter::{Algorithm, Rate};
 use crate::policy::route::{Grant, Route};
-use crate::ports::{Clock, LimitStore};
-use crate::redis::Link;
+use crate::ports::{Clock, LimitStore as _, StoreError};
+use crate::redis::{Link, jittered};
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Decides about the limits of requests.
 pub struct Limits {
-    shared: Option<Shared>,
+    shared: Option<Arc<Shared>>,
     embedded: Arc<MemoryStore>,
     clock: Arc<dyn Clock>,
 }
 
-/// The store that all replicas share.
-pub struct Shared {
-    /// Where it counts.
-    pub store: RedisStore,
-    /// Who knows how many replicas there are.
-    pub link: Arc<Link>,
-}
+/// The store that all replicas share, and what is known of it here. Kept across reloads as long as the link is.
+pub struct Shared(Arc<Desk<Questions>>);
 
 impl Limits {
-    /// Counts in `shared`; without it, in `embedded`.
-    ///
-    /// `embedded` is also where a replica counts its share while the shared store is away, so it outlives reloads.
-    pub fn new(shared: Option<Shared>, embedded: Arc<MemoryStore>, clock: Arc<dyn Clock>) -> Self {
+    /// Counts in `shared`; without it, in `embedded`, which outlives reloads.
+    pub fn new(shared: Option<Arc<Shared>>, embedded: Arc<MemoryStore>, clock: Arc<dyn Clock>) -> Self {
         Self { shared, embedded, clock }
+    }
+
+    /// The shared store, to be taken over by the next configuration.
+    pub fn shared(&self) -> Option<&Arc<Shared>> {
+        self.shared.as_ref()
     }
 
     /// Takes one request from all limits of `route`, or from none.
     pub async fn take(&self, route: &Route, grant: &Grant, client: ClientIp) -> Decision {
-        let asks = limit::asks(route, grant, client);
-        if asks.is_empty() {
+        if route.limits.is_empty() {
             return Decision::UNCOUNTED;
         }
-        let Some(shared) = &self.shared else {
-            let count = self.embedded.take(&asks, self.clock.steady());
-            return Decision::new(&asks, &count, DecidedBy::Store);
-        };
-        match shared.store.take(&asks).await {
-            Ok(count) => Decision::new(&asks, &count, DecidedBy::Store),
-            Err(_) => self.without_store(&asks, shared.link.replicas()),
+        let asks = limit::asks(route, grant, client);
+        match &self.shared {
+            Some(shared) => shared.take(&asks).await,
+            None => {
+                let count = self.embedded.take(&asks, 1, self.clock.steady());
+                Decision::new(&asks, &count, DecidedBy::Store)
+            }
         }
     }
 
-    /// Each limit's own `on_store_failure`: one that denies refuses the request, one that allows drops out, and the rest are
-    /// counted here, up to this replica's share of them.
-    fn without_store(&self, asks: &[Ask], replicas: u32) -> Decision {
-        if asks.iter().any(|ask| ask.limit.on_store_failure == OnStoreFailure::Deny) {
-            return Decision { granted: false, quota: None, by: Some(DecidedBy::Local) };
+    /// Where a caller stands with each of these limits; nothing is taken.
+    pub async fn peek(&self, limits: &[Arc<Limit>], grant: &Grant, client: ClientIp) -> Vec<Quota> {
+        let ask =
+            |limit: &Arc<Limit>| Ask { limit: Arc::clone(limit), key: LimitKey::new(limit, grant, client), cost: 1 };
+        let mut quotas = Vec::with_capacity(limits.len());
+        for ask in limits.iter().map(ask) {
+            quotas.extend(match &self.shared {
+                Some(shared) => shared.0.counter().standing(&ask).await,
+                None => limit::standing(&ask, &self.embedded.take(std::slice::from_ref(&ask), 0, self.clock.steady())),
+            });
         }
-        let local = |ask: &&Ask| ask.limit.on_store_failure == OnStoreFailure::Local;
-        let shares: Vec<Ask> = asks.iter().filter(local).map(|ask| share(ask, replicas)).collect();
-        if shares.is_empty() {
-            return Decision { granted: true, quota: None, by: Some(DecidedBy::Local) };
-        }
-        let count = self.embedded.take(&shares, self.clock.steady());
-        Decision::new(&shares, &count, DecidedBy::Local)
+        quotas
     }
 }
 
-/// An ask with this replica's share of the limit: at least one, so that nobody is locked out by arithmetic.
-fn share(ask: &Ask, replicas: u32) -> Ask {
-    let requests = (ask.limit.requests / replicas.max(1)).max(1);
-    let limit = Limit { requests, requests_header: requests.into(), ..Limit::clone(&ask.limit) };
-    Ask { limit: Arc::new(limit), key: ask.key.clone() }
+impl Shared {
+    /// Counts in `store`. Must be called on a tokio runtime.
+    pub fn new(store: RedisStore, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new_cyclic(|shared: &Weak<Self>| {
+            let probe = probe(store.link());
+            Self(Desk::new(Questions {
+                store,
+                views: Views::new(),
+                shares: LocalShares::default(),
+                breaker: Breaker::default(),
+                clock,
+                probe,
+                shared: Weak::clone(shared),
+            }))
+        })
+    }
+
+    /// Whether it counts through this link, with this deadline.
+    pub fn is_on(&self, link: &Arc<Link>, deadline: Duration) -> bool {
+        let store = &self.0.counter().store;
+        Arc::ptr_eq(store.link(), link) && store.deadline() == deadline
+    }
+
+    async fn take(&self, asks: &Asks) -> Decision {
+        let questions = self.0.counter();
+        let steady = questions.clock.steady();
+        if let Some(refusal) = questions.views.refusal(asks, steady) {
+            return refusal;
+        }
+        let count = match questions.breaker.admits(steady, fastrand::f64()) {
+            true => self.0.take(asks).await,
+            false => Err(StoreError::Down),
+        };
+        match count {
+            Ok(count) => Decision::new(asks, &count, DecidedBy::Store),
+            Err(_) => questions.decide_alone(asks),
+        }
+    }
+}
+
+/// Questions to the store, and what they taught.
+struct Questions {
+    store: RedisStore,
+    views: Views,
+    shares: LocalShares,
+    breaker: Breaker,
+    clock: Arc<dyn Clock>,
+    probe: Ask,
+    shared: Weak<Shared>,
+}
+
+#[async_trait]
+impl Counter for Questions {
+    async fn count(&self, asks: &[Ask], requests: u32) -> Result<Count, StoreError> {
+        let asked_at = self.clock.steady();
+        let debts = self.shares.end(asks, asked_at);
+        let answer = self.store.take_with(asks, requests, &debts).await;
+        match &answer {
+            Ok(count) => self.views.learn(asks, count, asked_at),
+            Err(_) => self.shares.resume(asks, debts),
+        }
+        if self.breaker.heard(answer.is_ok(), self.clock.steady()) {
+            tokio::spawn(find_out_when_it_is_back(Weak::clone(&self.shared)));
+        }
+        answer
+    }
+
+    fn patience(&self) -> Duration {
+        self.store.deadline()
+    }
+}
+
+impl Questions {
+    fn now(&self) -> Moment {
+        Moment { steady: self.clock.steady(), wall: self.clock.now() }
+    }
+
+    fn decide_alone(&self, asks: &[Ask]) -> Decision {
+        self.shares.decide(asks, &self.views, self.store.link().replicas(), self.now())
+    }
+
+    /// What the store says, or without it this replica's share; `None` for a limit that has no share.
+    async fn standing(&self, ask: &Ask) -> Option<Quota> {
+        let is_worth_asking = self.breaker.admits(self.clock.steady(), fastrand::f64());
+        if is_worth_asking && let Ok(count) = self.store.take(std::slice::from_ref(ask), 0).await {
+            return limit::standing(ask, &count);
+        }
+        self.shares.peek(ask, &self.views, self.store.link().replicas(), self.now())
+    }
+}
+
+/// Tries the real script on a counter of this replica's own, writing included, until it works.
+async fn find_out_when_it_is_back(shared: Weak<Shared>) {
+    let mut pause = SHORTEST_PAUSE;
+    while let Some(strong) = shared.upgrade() {
+        let questions = strong.0.counter();
+        if questions.store.link().is_up()
+            && questions.store.take(std::slice::from_ref(&questions.probe), 1).await.is_ok()
+        {
+            questions.breaker.store_is_back(questions.clock.steady());
+            return;
+        }
+        drop(strong);
+        tokio::time::sleep(jittered(pause)).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// A counter that is asked about only to see whether the store works.
+fn probe(link: &Link) -> Ask {
+    let rate = Rate {
+        algorithm: Algorithm::FixedWindow,
+        requests: u32::MAX,
+        capacity: u32::MAX,
+        window: Duration::from_secs(1),
+    };
+    let limit = Limit {
+        name: "probe".into(),
+        rate,
+        by: CountedBy::Workspace,
+        on_store_failure: OnStoreFailure::Local,
+        mode: Mode::Enforce,
+        requests_header: HeaderValue::from_static("0"),
+    };
+    Ask { limit: Arc::new(limit), key: LimitKey::named(&format!("{{probe}}:{}", link.replica_id())), cost: 1 }
 }

@@ -74,7 +74,7 @@ pub fn sentence(status: StatusCode) -> &'static str {
     }
 }
 
-/// An error as the client reads it.
+/// An answer of ours as the client reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// The true HTTP status.
@@ -106,6 +106,22 @@ impl Envelope {
             Value::from(message),
         );
         Self { status, body: body.into() }
+    }
+
+    /// The success envelope that tells a caller where they stand with their limits.
+    pub fn rate_limits(quotas: &[Quota]) -> Self {
+        let entry = |quota: &Quota| {
+            json!({
+                "name": &*quota.limit.name,
+                "by": quota.limit.by.to_string(),
+                "limit": quota.requests,
+                "window": quota.limit.rate.window.as_secs(),
+                "remaining": quota.remaining,
+                "reset": quota.reset.0,
+            })
+        };
+        let body = json!({ "success": true, "data": quotas.iter().map(entry).collect::<Vec<_>>() });
+        Self { status: StatusCode::OK, body: body.to_string().into() }
     }
 
     /// The envelope of a refusal.
@@ -143,8 +159,10 @@ pub fn headers(refusal: &Refusal) -> Vec<(HeaderName, HeaderValue)> {
 
 /// The X-RateLimit fields of an answer on a limited route.
 pub fn quota_headers(quota: &Quota) -> [(HeaderName, HeaderValue); 3] {
+    let is_whole = quota.requests == quota.limit.rate.requests;
+    let limit = if is_whole { quota.limit.requests_header.clone() } else { HeaderValue::from(quota.requests) };
     [
-        (RATELIMIT_LIMIT, quota.limit.requests_header.clone()),
+        (RATELIMIT_LIMIT, limit),
         (RATELIMIT_REMAINING, HeaderValue::from(quota.remaining)),
         (RATELIMIT_RESET, HeaderValue::from(quota.reset.0)),
     ]

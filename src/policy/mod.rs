@@ -7,6 +7,7 @@ pub mod envelope;
 pub mod head;
 mod hex;
 pub mod limit;
+pub mod meter;
 pub mod normalise;
 pub mod pagination;
 pub mod path;

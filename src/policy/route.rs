@@ -32,14 +32,25 @@ pub struct Route {
     pub access: Access,
     /// The limits a request takes, all or none.
     pub limits: Vec<Arc<Limit>>,
-    /// Index into [`crate::policy::Policy::upstreams`].
-    pub upstream: usize,
+    /// How many units of each limit a request takes.
+    pub cost: u32,
+    /// Who answers.
+    pub destination: Destination,
     /// The list contract of the query string, where the route has one.
     pub pagination: Option<Pagination>,
     /// Whether the answer may take as long as it likes between its first byte and its last.
     pub streaming: bool,
     /// The most bytes of request body the route takes.
     pub body_bytes: u64,
+}
+
+/// Who answers the requests of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// A backend: an index into [`crate::policy::Policy::upstreams`].
+    Upstream(usize),
+    /// The gateway itself, which tells callers where they stand with their limits.
+    RateLimits,
 }
 
 /// Who may use a route.
@@ -58,9 +69,22 @@ impl Access {
     pub fn needs_token(&self) -> bool {
         !matches!(self, Self::Public)
     }
+
+    /// Lets `caller` in, or says which scope is missing. What needs a token refuses a request without a principal whatever came before.
+    pub fn grant(&self, caller: Option<Arc<Principal>>) -> Result<Grant, Refusal> {
+        match (self, &caller) {
+            (Self::Public, _) => Ok(Grant { principal: None }),
+            (_, None) => Err(Refusal::NoToken),
+            (Self::Token, Some(_)) => Ok(Grant { principal: caller }),
+            (Self::Scope(scope), Some(principal)) if principal.scopes().allows(scope) => {
+                Ok(Grant { principal: caller })
+            }
+            (Self::Scope(scope), Some(_)) => Err(Refusal::MissingScope(scope.clone())),
+        }
+    }
 }
 
-/// Evidence that a caller may use a route; made by [`Route::authorise`] alone.
+/// Evidence that a caller may use a route; made by [`Access::grant`] alone.
 #[derive(Clone, Debug)]
 pub struct Grant {
     principal: Option<Arc<Principal>>,
@@ -70,23 +94,6 @@ impl Grant {
     /// Who was authorised; `None` on a public route.
     pub fn principal(&self) -> Option<&Arc<Principal>> {
         self.principal.as_ref()
-    }
-}
-
-impl Route {
-    /// Lets `caller` use this route, or says which scope is missing.
-    ///
-    /// A route that needs a token refuses a request without a principal whatever came before.
-    pub fn authorise(&self, caller: Option<Arc<Principal>>) -> Result<Grant, Refusal> {
-        match (&self.access, &caller) {
-            (Access::Public, _) => Ok(Grant { principal: None }),
-            (_, None) => Err(Refusal::NoToken),
-            (Access::Token, Some(_)) => Ok(Grant { principal: caller }),
-            (Access::Scope(scope), Some(principal)) if principal.scopes().allows(scope) => {
-                Ok(Grant { principal: caller })
-            }
-            (Access::Scope(scope), Some(_)) => Err(Refusal::MissingScope(scope.clone())),
-        }
     }
 }
 
@@ -325,7 +332,8 @@ mod tests {
             methods,
             access: Access::Token,
             limits: vec![],
-            upstream: 0,
+            cost: 1,
+            destination: Destination::Upstream(0),
             pagination: None,
             streaming: false,
             body_bytes: 0,

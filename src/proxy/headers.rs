@@ -282,7 +282,7 @@ impl Told<'_> {
             fields.insert(name, value);
         }
         if self.ietf {
-            let (name, requests, window) = (&quota.limit.name, quota.limit.requests, quota.limit.window.as_secs());
+            let (name, requests, window) = (&quota.limit.name, quota.requests, quota.limit.rate.window.as_secs());
             let policy = format!(r#""{name}";q={requests};w={window}"#);
             let state = format!(r#""{name}";r={};t={}"#, quota.remaining, quota.retry_after);
             for (name, text) in [(RATELIMIT_POLICY, policy), (RATELIMIT, state)] {

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_ENCODING, LOCATION, WWW_AUTHENTICATE};
-use http::{HeaderMap, Method, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, LOCATION, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora::protocols::http::ServerSession;
 
 use crate::pipeline::{Permit, Trail};
 use crate::policy::envelope::{CHALLENGE_INVALID, Envelope};
 use crate::policy::normalise::{self, BackendErrors};
 use crate::policy::refusal::Refusal;
+use crate::policy::route::Destination;
 use crate::policy::upstream::Upstream;
 use crate::proxy::client::{Client, ClientFailure};
 use crate::proxy::exchange::{self, Answer, ConnectFailure, Failure};
@@ -115,6 +116,9 @@ impl<'g> Request<'g> {
         let snapshot = Arc::clone(&self.snapshot);
         let permit = snapshot.admission.admit(self.client.head(), self.arrival.client, &mut self.trail).await?;
         self.check_body(&permit)?;
+        if permit.route().destination == Destination::RateLimits {
+            return self.tell_rate_limits(&snapshot, &permit).await;
+        }
         let pool = snapshot.pool(permit.route()).ok_or(Refusal::Internal("pool"))?;
         self.journey.upstream = Some(Arc::clone(&pool.upstream));
         let started = Instant::now();
@@ -125,6 +129,18 @@ impl<'g> Request<'g> {
         self.journey.duration = started.elapsed();
         answer.release(&self.gateway.connector, &self.client).await;
         end
+    }
+
+    /// Answers where the caller stands with their limits.
+    async fn tell_rate_limits(&mut self, snapshot: &Snapshot, permit: &Permit) -> Result<End, Stop> {
+        let quotas = snapshot.admission.standing(permit, self.arrival.client).await;
+        let mut fields = HeaderMap::with_capacity(8);
+        told(&self.trail, snapshot).write(&mut fields, &self.arrival.request_id);
+        fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        self.say_farewell();
+        let written = respond::write(&mut self.client, &Envelope::rate_limits(&quotas), fields).await;
+        let bytes_out = written.map_err(|_| Stop::ClientGone)?;
+        Ok(End { status: StatusCode::OK, refusal: None, bytes_out, is_whole: true })
     }
 
     /// What can be said of the body before it is read.

@@ -17,7 +17,7 @@ use crate::limits::memory::MemoryStore;
 use crate::limits::redis::RedisStore;
 use crate::limits::{Limits, Shared};
 use crate::pipeline::Admission;
-use crate::policy::route::Route;
+use crate::policy::route::{Destination, Route};
 use crate::policy::upstream::Upstream;
 use crate::ports::{Clock, SystemClock};
 use crate::proxy::pool::Pool;
@@ -75,7 +75,7 @@ impl Snapshot {
         let link = config.redis.as_ref().map(|redis| {
             let same =
                 previous.and_then(|previous| previous.link.as_ref()).filter(|link| *link.settings() == redis.link);
-            let start = || Link::start(redis.link.clone(), foundation.replica_id.clone(), metrics());
+            let start = || Link::start(redis.link.clone(), Some(foundation.replica_id.clone()), metrics());
             same.map_or_else(start, Arc::clone)
         });
         let same_link = previous.filter(|previous| is_same(previous.link.as_ref(), link.as_ref()));
@@ -101,9 +101,12 @@ impl Snapshot {
             revocations.settle().await;
         };
         let _ = timeout(SETTLING, settling).await;
-        let shared = link.as_ref().zip(config.redis.as_ref()).map(|(link, redis)| Shared {
-            store: RedisStore::new(Arc::clone(link), redis.deadline),
-            link: Arc::clone(link),
+        let shared = link.as_ref().zip(config.redis.as_ref()).map(|(link, redis)| {
+            let same = previous.and_then(|previous| previous.admission.limits.shared());
+            match same.filter(|shared| shared.is_on(link, redis.deadline)) {
+                Some(same) => Arc::clone(same),
+                None => Shared::new(RedisStore::new(Arc::clone(link), redis.deadline), clock()),
+            }
         });
         let limits = Arc::new(Limits::new(shared, Arc::clone(&foundation.embedded), clock()));
         let admission = Admission { policy: Arc::clone(&config.policy), identifier, limits };
@@ -112,12 +115,18 @@ impl Snapshot {
 
     /// The pool a route leads to.
     pub(super) fn pool(&self, route: &Route) -> Option<&Arc<Pool>> {
-        self.pools.get(route.upstream)
+        match route.destination {
+            Destination::Upstream(at) => self.pools.get(at),
+            Destination::RateLimits => None,
+        }
     }
 
     /// Writes down what is not written down yet, before the process ends.
     pub(super) async fn flush(&self) {
         self.admission.identifier.flush().await;
+        if let Some(link) = &self.link {
+            link.leave().await;
+        }
     }
 
     /// Whether any upstream that a route leads to has a server that may be used.

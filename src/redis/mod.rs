@@ -1,36 +1,38 @@
-//! The link to Redis: one supervised connection that requests use and never wait for.
+//! The link to Redis, whatever its shape: requests use what connections there are, and never wait for one.
 //!
 //! Not redis-rs' `ConnectionManager`: it lets a command wait for a reconnect without a deadline, keeps a half-open connection that
-//! only times out, and stops trying after errors that are not I/O errors. Here a background task connects, checks the connection
-//! every half second and replaces it, for ever, whatever the error; a request takes what is published, or is told at once that
-//! there is nothing.
+//! only times out, and stops trying after errors that are not I/O errors. Here a background task for each server connects, checks the
+//! connection every half second and replaces it, for ever, whatever the error; a request takes what is published, or is told at once
+//! that there is nothing.
 
-use std::sync::Arc;
+mod cluster;
+mod connect;
+mod node;
+mod sentinel;
+
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError};
-use tokio::sync::Notify;
+use redis::{FromRedisValue, RedisError};
 use tokio::time::{Instant, timeout};
 
+use crate::config::redis_url::Shape;
 use crate::config::settings::LinkSettings;
+use crate::redis::cluster::Cluster;
+use crate::redis::connect::check;
+use crate::redis::node::Node;
 use crate::telemetry::metrics::Metrics;
 
 /// What metrics call it.
 const STORE: &str = "redis";
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-const CHECK_EVERY: Duration = Duration::from_millis(500);
-const CHECK_TIMEOUT: Duration = Duration::from_millis(200);
-const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often a replica says that it is alive, and for how long that counts.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(5);
+const ANNOUNCE_AGAIN_IN: Duration = Duration::from_millis(250);
 const ALIVE_FOR_SECONDS: u64 = 15;
-/// Longer than any deadline of ours; those decide.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest wait for an answer that no request waits for.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Why a command has no answer.
 #[derive(Debug)]
@@ -53,29 +55,47 @@ impl std::fmt::Display for QueryError {
     }
 }
 
-/// A connection that is there or not, at the moment.
+/// The connections to a Redis.
 pub struct Link {
     settings: LinkSettings,
-    connection: ArcSwapOption<MultiplexedConnection>,
-    doubts: Notify,
+    servers: Servers,
     replicas: AtomicU32,
-    replica_id: String,
+    /// This gateway's name among the replicas; a tool that only looks has none.
+    replica_id: Option<String>,
     metrics: Arc<Metrics>,
 }
 
+/// What there is to connect to.
+enum Servers {
+    /// One server, or the one that sentinels name.
+    One(Arc<Node>),
+    /// The nodes of a Cluster.
+    Many(Arc<Cluster>),
+}
+
 impl Link {
-    /// Starts a link and its supervisor, which ends when the link is dropped. Must be called on a tokio runtime.
-    pub fn start(settings: LinkSettings, replica_id: String, metrics: Arc<Metrics>) -> Arc<Self> {
-        let link = Arc::new(Self {
-            settings,
-            connection: ArcSwapOption::empty(),
-            doubts: Notify::new(),
-            replicas: AtomicU32::new(1),
-            replica_id,
-            metrics,
-        });
-        link.metrics.store_up(STORE, false);
-        tokio::spawn(supervise(Arc::downgrade(&link)));
+    /// Starts the connections, which end when the link is dropped. Must be called on a tokio runtime.
+    ///
+    /// With a `replica_id` it takes part in the count of gateways that share this Redis.
+    pub fn start(settings: LinkSettings, replica_id: Option<String>, metrics: Arc<Metrics>) -> Arc<Self> {
+        let told = {
+            let metrics = Arc::clone(&metrics);
+            move |is_up| metrics.store_up(STORE, is_up)
+        };
+        let shape = connect::url(&settings).map(|url| url.shape);
+        let servers = match shape {
+            Ok(Shape::Cluster) => Servers::Many(Cluster::start(settings.clone(), told)),
+            Ok(Shape::Sentinel(_)) => {
+                let node = Node::start(settings.clone(), None, told);
+                sentinel::start(&node);
+                Servers::One(node)
+            }
+            Ok(Shape::Single) | Err(_) => Servers::One(Node::start(settings.clone(), None, told)),
+        };
+        let link = Arc::new(Self { settings, servers, replicas: AtomicU32::new(1), replica_id, metrics });
+        if link.replica_id.is_some() {
+            tokio::spawn(announce(Arc::downgrade(&link)));
+        }
         link
     }
 
@@ -86,7 +106,7 @@ impl Link {
 
     /// This gateway's name among the replicas.
     pub fn replica_id(&self) -> &str {
-        &self.replica_id
+        self.replica_id.as_deref().unwrap_or_default()
     }
 
     /// What this link was started with.
@@ -99,44 +119,35 @@ impl Link {
         self.replicas.load(Ordering::Relaxed)
     }
 
-    /// Whether there is a connection.
+    /// Whether there is a connection, in a Cluster to every master.
     pub fn is_up(&self) -> bool {
-        self.connection.load().is_some()
+        match &self.servers {
+            Servers::One(node) => node.is_up(),
+            Servers::Many(cluster) => cluster.is_up(),
+        }
     }
 
-    /// Sends one command on the connection there is and waits for its answer until `deadline`, or fails at once. `operation` is what
-    /// metrics call it.
+    /// Sends one command about `key` on the connection there is and waits for its answer until `deadline`, or fails at once.
+    /// `operation` is what metrics call it.
     ///
-    /// Never repeated: a command that failed may have been carried out.
+    /// Never repeated, because a command that failed may have been carried out, except where a Cluster node has said that it was not.
     pub async fn query<T: FromRedisValue>(
         &self,
         operation: &str,
+        key: &str,
         command: &redis::Cmd,
         deadline: Duration,
     ) -> Result<T, QueryError> {
-        let answer = self.ask(operation, command, deadline).await;
-        if let Err(error) = &answer {
-            self.metrics.store_failed(STORE, operation);
-            if !matches!(error, QueryError::Down) {
-                self.doubt();
-            }
+        let began = Instant::now();
+        let answer = match &self.servers {
+            Servers::One(node) => node.ask(command, false, deadline).await,
+            Servers::Many(cluster) => cluster.ask(key, command, deadline).await,
+        };
+        match &answer {
+            Ok(_) => self.metrics.store_answered(STORE, operation, began.elapsed()),
+            Err(_) => self.metrics.store_failed(STORE, operation),
         }
         answer
-    }
-
-    async fn ask<T: FromRedisValue>(
-        &self,
-        operation: &str,
-        command: &redis::Cmd,
-        deadline: Duration,
-    ) -> Result<T, QueryError> {
-        let connection = self.connection.load_full().ok_or(QueryError::Down)?;
-        let began = Instant::now();
-        let mut connection = MultiplexedConnection::clone(&connection);
-        let answer = timeout(deadline, command.query_async(&mut connection)).await.map_err(|_| QueryError::Late)?;
-        let answer = answer.map_err(QueryError::Failed)?;
-        self.metrics.store_answered(STORE, operation, began.elapsed());
-        Ok(answer)
     }
 
     /// Waits until there is a connection, for `patience` at the most.
@@ -150,70 +161,67 @@ impl Link {
         let _ = timeout(patience, connected).await;
     }
 
-    /// Has the connection checked now: something about it was not right.
-    pub fn doubt(&self) {
-        self.doubts.notify_one();
+    /// A connection of its own, to the server that has `key`, for somebody who waits on it: an answer may take as long as
+    /// `response_timeout`.
+    pub async fn dedicated(&self, key: &str, response_timeout: Duration) -> Result<MultiplexedConnection, RedisError> {
+        let url = connect::url(&self.settings)?;
+        let host = match &url.shape {
+            Shape::Single => url.hosts.first().cloned().unwrap_or_default(),
+            Shape::Sentinel(service) => sentinel::master(&url, service, &self.settings).await?,
+            Shape::Cluster => cluster::owner(&self.settings, key).await?,
+        };
+        let mut connection = connect::connect(&url, &host, &self.settings, response_timeout).await?;
+        check(&mut connection).await?;
+        Ok(connection)
     }
 
-    /// A connection of its own for somebody who waits on it: an answer may take as long as `response_timeout`.
-    pub async fn dedicated(&self, response_timeout: Duration) -> Result<MultiplexedConnection, RedisError> {
-        connect(&self.settings, response_timeout).await
+    /// The names of the gateways that were alive a moment ago, on the server's clock.
+    pub async fn gateways(&self) -> Result<Vec<String>, QueryError> {
+        const SCRIPT: &str = "local since = tonumber(redis.call('TIME')[1]) - tonumber(ARGV[1]) \
+            return redis.call('ZRANGEBYSCORE', KEYS[1], since, '+inf')";
+        let key = self.replicas_key();
+        let mut command = redis::cmd("EVAL");
+        command.arg(SCRIPT).arg(1).arg(&key).arg(ALIVE_FOR_SECONDS);
+        self.query("gateways", &key, &command, PATIENCE).await
+    }
+
+    /// Takes this replica out of the count: it is about to end.
+    pub async fn leave(&self) {
+        let Some(replica_id) = &self.replica_id else { return };
+        let key = self.replicas_key();
+        // It would be taken out a quarter of a minute later anyhow.
+        let _ = self.query::<u32>("announce", &key, redis::cmd("ZREM").arg(&key).arg(replica_id), PATIENCE).await;
     }
 
     /// Writes this replica down as alive and reads how many are, on the server's clock.
-    async fn announce(&self, connection: &mut MultiplexedConnection) {
+    async fn announce(&self) -> Result<(), QueryError> {
         const SCRIPT: &str = "local now = tonumber(redis.call('TIME')[1]) \
             redis.call('ZADD', KEYS[1], now, ARGV[1]) \
             redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2])) \
             redis.call('EXPIRE', KEYS[1], 60) \
             return redis.call('ZCARD', KEYS[1])";
+        let key = self.replicas_key();
         let mut command = redis::cmd("EVAL");
-        command.arg(SCRIPT).arg(1).arg(replicas_key(self.key_prefix())).arg(&self.replica_id).arg(ALIVE_FOR_SECONDS);
-        if let Ok(Ok(alive)) = timeout(CHECK_TIMEOUT, command.query_async::<u32>(connection)).await {
-            self.replicas.store(alive.max(1), Ordering::Relaxed);
-        }
+        command.arg(SCRIPT).arg(1).arg(&key).arg(self.replica_id()).arg(ALIVE_FOR_SECONDS);
+        let alive: u32 = self.query("announce", &key, &command, PATIENCE).await?;
+        self.replicas.store(alive.max(1), Ordering::Relaxed);
+        Ok(())
     }
 
-    fn publish(&self, connection: Option<MultiplexedConnection>) {
-        self.metrics.store_up(STORE, connection.is_some());
-        self.connection.store(connection.map(Arc::new));
+    /// Where replicas write down that they are alive: a sorted set of their names by Unix seconds.
+    fn replicas_key(&self) -> String {
+        format!("{}gateways", self.key_prefix())
     }
 }
 
-/// Connects to a server that takes writes. An answer may take as long as `response_timeout`.
-pub async fn connect(settings: &LinkSettings, response_timeout: Duration) -> Result<MultiplexedConnection, RedisError> {
-    let tcp = TcpSettings::default()
-        .set_nodelay(true)
-        .set_keepalive(redis::io::tcp::socket2::TcpKeepalive::new().with_time(Duration::from_secs(5)))
-        .set_user_timeout(Duration::from_secs(2));
-    let info = url(settings).as_str().into_connection_info()?.set_tcp_settings(tcp);
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(response_timeout));
-    let attempt = async {
-        let mut connection = Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await?;
-        check(&mut connection).await?;
-        Ok(connection)
-    };
-    timeout(2 * CONNECT_TIMEOUT, attempt).await.unwrap_or_else(|_| Err((ErrorKind::Io, "no connection in time").into()))
-}
-
-/// The url as it is now: a file is read again, and the last known one serves while it cannot be.
-fn url(settings: &LinkSettings) -> String {
-    let read = settings.url_file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
-    read.map_or_else(|| settings.url.0.clone(), |text| text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-/// Where replicas write down that they are alive: a sorted set of their names by Unix seconds.
-fn replicas_key(prefix: &str) -> String {
-    format!("{prefix}gateways")
-}
-
-/// The names of the gateways that were alive a moment ago, on the server's clock.
-pub async fn replicas(connection: &mut MultiplexedConnection, prefix: &str) -> Result<Vec<String>, RedisError> {
-    let (seconds, _): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
-    let since = seconds.saturating_sub(ALIVE_FOR_SECONDS);
-    redis::Cmd::zrangebyscore(replicas_key(prefix), since, "+inf").query_async(connection).await
+/// Says that this replica is alive, as long as somebody holds the link. What it knows of the others stays while Redis is away.
+async fn announce(link: Weak<Link>) {
+    while let Some(strong) = link.upgrade() {
+        let is_told = strong.is_up() && strong.announce().await.is_ok();
+        drop(strong);
+        let pause = if is_told { ANNOUNCE_EVERY } else { ANNOUNCE_AGAIN_IN };
+        tokio::time::sleep(jittered(pause)).await;
+    }
 }
 
 /// What kind of error it is, without the text of a server, which may say anything.
@@ -221,73 +229,6 @@ pub fn name(error: &RedisError) -> String {
     match error.code() {
         Some(code) => format!("{} ({code})", error.category()),
         None => error.category().to_owned(),
-    }
-}
-
-/// A connection is good if its server answers and takes writes. A server that keeps its role to itself is taken at its word.
-async fn check(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
-    let role = match redis::cmd("ROLE").query_async::<redis::Value>(connection).await {
-        Err(error) if error.code() == Some("NOPERM") => return redis::cmd("PING").query_async(connection).await,
-        role => role?,
-    };
-    let is_replica = match &role {
-        redis::Value::Array(fields) => {
-            fields.first().is_some_and(|name| String::from_redis_value_ref(name).is_ok_and(|name| name != "master"))
-        }
-        _ => false,
-    };
-    if is_replica { Err((ErrorKind::Io, "this Redis is a replica: it takes no writes").into()) } else { Ok(()) }
-}
-
-/// Connects, watches, reconnects: as long as somebody holds the link.
-async fn supervise(link: std::sync::Weak<Link>) {
-    let mut pause = SHORTEST_PAUSE;
-    let mut is_reported = false;
-    while let Some(strong) = link.upgrade() {
-        match strong.dedicated(RESPONSE_TIMEOUT).await {
-            Ok(connection) => {
-                tracing::info!("connected to Redis");
-                (pause, is_reported) = (SHORTEST_PAUSE, false);
-                strong.publish(Some(connection.clone()));
-                drop(strong);
-                let why = watch(&link, connection).await;
-                if let Some(link) = link.upgrade() {
-                    link.publish(None);
-                    tracing::error!("lost Redis: {why}; limits go by their on_store_failure until it is back");
-                    is_reported = true;
-                }
-            }
-            Err(error) => {
-                if !is_reported {
-                    tracing::error!("no connection to Redis: {}; trying again for ever", name(&error));
-                    is_reported = true;
-                }
-                drop(strong);
-                tokio::time::sleep(jittered(pause)).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-        }
-    }
-}
-
-/// Returns when the connection is no longer good, or nobody needs it.
-async fn watch(link: &std::sync::Weak<Link>, mut connection: MultiplexedConnection) -> String {
-    let mut announce_at = Instant::now();
-    loop {
-        let Some(strong) = link.upgrade() else { return "the link was dropped".into() };
-        match timeout(CHECK_TIMEOUT, check(&mut connection)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return name(&error),
-            Err(_) => return "it does not answer".into(),
-        }
-        if Instant::now() >= announce_at {
-            strong.announce(&mut connection).await;
-            announce_at = Instant::now() + ANNOUNCE_EVERY;
-        }
-        // A doubt is looked into at once, but a stream of them not more often than every 50 ms.
-        let _ = timeout(CHECK_EVERY, strong.doubts.notified()).await;
-        drop(strong);
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

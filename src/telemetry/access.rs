@@ -51,6 +51,8 @@ struct Line<'a> {
     limit: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remaining: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow_limited: Option<&'a str>,
     client_ip: String,
     bytes_in: usize,
     bytes_out: usize,
@@ -85,7 +87,8 @@ impl<'a> Line<'a> {
     fn new(outcome: &'a Outcome<'_>, level: Level) -> Self {
         let millis = |duration: std::time::Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
         let principal = outcome.trail.principal.as_deref();
-        let quota = outcome.trail.decision.as_ref().and_then(|decision| decision.quota.as_ref());
+        let decision = outcome.trail.decision.as_ref();
+        let quota = decision.and_then(|decision| decision.quota.as_ref());
         let upstream = outcome.upstream.as_ref();
         Self {
             timestamp: timestamp(),
@@ -112,6 +115,7 @@ impl<'a> Line<'a> {
             token_id: principal.map(|principal| principal.token_id()),
             limit: quota.map(|quota| &*quota.limit.name),
             remaining: quota.map(|quota| quota.remaining),
+            shadow_limited: decision.and_then(|decision| decision.shadow_limited()).map(|limit| &*limit.name),
             client_ip: outcome.client.to_string(),
             bytes_in: outcome.bytes_in,
             bytes_out: outcome.bytes_out,

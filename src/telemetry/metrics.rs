@@ -12,7 +12,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::policy::limit::{DecidedBy, Decision, OnStoreFailure};
+use crate::policy::limit::{DecidedBy, Decision, Judgement};
 use crate::policy::principal::Principal;
 use crate::policy::refusal::TokenProblem;
 use crate::policy::route::{Methods, NO_ROUTE};
@@ -150,26 +150,25 @@ impl Metrics {
             }
         }
         if let Some(decision) = &outcome.trail.decision {
-            self.decided(outcome, decision);
+            self.decided(decision);
         }
     }
 
-    /// One count for each limit of the route.
-    fn decided(&self, outcome: &Outcome<'_>, decision: &Decision) {
-        let (Some(by), Some(route)) = (decision.by, &outcome.trail.route) else { return };
-        let by = match by {
-            DecidedBy::Store => "store",
-            DecidedBy::Local => "local",
+    /// One count for each limit that had a say.
+    fn decided(&self, decision: &Decision) {
+        let by = match decision.by {
+            Some(DecidedBy::Store) => "store",
+            Some(DecidedBy::DenyCache) => "deny_cache",
+            Some(DecidedBy::Local) => "local",
+            None => return,
         };
-        let refusing = decision.quota.as_ref().map(|quota| &quota.limit.name);
-        for limit in &route.limits {
-            // Without a quota it was the missing store that refused, for those limits that deny then.
-            let denies = limit.on_store_failure == OnStoreFailure::Deny;
-            let is_limited = !decision.granted && refusing.map_or(denies, |name| *name == limit.name);
-            let word = if is_limited { "limited" } else { "allowed" };
-            if decision.granted || is_limited {
-                self.decisions.with_label_values(&[&limit.name, word, by]).inc();
-            }
+        for judged in &decision.judged {
+            let word = match judged.judgement {
+                Judgement::Allowed => "allowed",
+                Judgement::Limited => "limited",
+                Judgement::ShadowLimited => "shadow_limited",
+            };
+            self.decisions.with_label_values(&[&judged.limit.name, word, by]).inc();
         }
     }
 

@@ -148,8 +148,8 @@ fn the_readme_lists_the_limits_of_gateway_yaml() {
         .limits
         .iter()
         .map(|limit| {
-            assert_eq!(limit.window.as_secs(), 60);
-            format!("{} {} {} {:?}", limit.name, limit.requests, limit.by, limit.on_store_failure).to_lowercase()
+            assert_eq!(limit.rate.window.as_secs(), 60);
+            format!("{} {} {} {:?}", limit.name, limit.rate.requests, limit.by, limit.on_store_failure).to_lowercase()
         })
         .collect();
     let mut listed: Vec<String> = table("| limit ").iter().map(|row| row.join(" ")).collect();

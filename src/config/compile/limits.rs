@@ -7,11 +7,16 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use crate::config::compile::{Compiler, Named, is_plain_name};
-use crate::config::document::{ByDocument, LimitDocument, OnStoreFailureDocument};
-use crate::policy::limit::{CountedBy, Limit, OnStoreFailure};
+use crate::config::document::{
+    AlgorithmOfLimitDocument, ByDocument, LimitDocument, ModeDocument, OnStoreFailureDocument,
+};
+use crate::policy::limit::{CountedBy, Limit, Mode, OnStoreFailure};
+use crate::policy::meter::{Algorithm, Rate};
 
-/// The most that a 64-bit float, which Lua counts in, and a header reader take without trouble.
-const MOST_REQUESTS: u32 = 1_000_000_000;
+/// A header reader takes more without trouble; and times the longest window it stays exact in the 64-bit floats that Lua counts in.
+const MOST_REQUESTS: u32 = 1_000_000;
+/// Every request of a log is kept.
+const MOST_LOGGED: u32 = 10_000;
 const LONGEST_WINDOW: Duration = Duration::from_secs(31 * 24 * 3600);
 
 impl Compiler<'_> {
@@ -32,10 +37,11 @@ impl Compiler<'_> {
         if !(Duration::from_secs(1)..=LONGEST_WINDOW).contains(&window) || window.subsec_nanos() != 0 {
             self.error(&path("per"), "a window is 1s to 31d, in whole seconds");
         }
+        let (algorithm, requests) = (self.algorithm(name, document), document.requests);
+        let capacity = document.burst.unwrap_or(requests);
         Limit {
             name: name.into(),
-            requests: document.requests,
-            window,
+            rate: Rate { algorithm, requests, capacity, window },
             by: match document.by {
                 ByDocument::Workspace => CountedBy::Workspace,
                 ByDocument::User => CountedBy::User,
@@ -47,7 +53,37 @@ impl Compiler<'_> {
                 OnStoreFailureDocument::Allow => OnStoreFailure::Allow,
                 OnStoreFailureDocument::Deny => OnStoreFailure::Deny,
             },
+            mode: match document.mode {
+                ModeDocument::Enforce => Mode::Enforce,
+                ModeDocument::Shadow => Mode::Shadow,
+            },
             requests_header: HeaderValue::from(document.requests),
         }
+    }
+
+    fn algorithm(&mut self, name: &str, document: &LimitDocument) -> Algorithm {
+        let path = |key| ["limits", name, key];
+        let algorithm = match document.algorithm {
+            AlgorithmOfLimitDocument::FixedWindow => Algorithm::FixedWindow,
+            AlgorithmOfLimitDocument::SlidingLog => Algorithm::SlidingLog,
+            AlgorithmOfLimitDocument::Gcra => Algorithm::Gcra,
+        };
+        if algorithm == Algorithm::SlidingLog && document.requests > MOST_LOGGED {
+            self.error(
+                &path("requests"),
+                format!("a sliding_log remembers every request: {MOST_LOGGED} at the most"),
+            )
+            .hint = Some("use `algorithm: gcra`, which remembers two numbers".into());
+        }
+        match document.burst {
+            Some(_) if algorithm != Algorithm::Gcra => {
+                self.error(&path("burst"), "only a limit with `algorithm: gcra` has a burst");
+            }
+            Some(burst) if burst == 0 || burst > document.requests => {
+                self.error(&path("burst"), "a burst is 1 to `requests`");
+            }
+            _ => {}
+        }
+        algorithm
     }
 }

@@ -10,17 +10,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::document::{
-    BackendErrorsDocument, Document, ErrorsDocument, FormatDocument, LevelDocument, RedisDocument,
+    BackendErrorsDocument, Document, ErrorsDocument, FormatDocument, LevelDocument, LinkTlsDocument, RedisDocument,
 };
 use crate::config::problem::{Problem, did_you_mean, one_of};
 use crate::config::read::Reading;
-use crate::config::settings::{Config, LinkSettings, ProcessSettings, RedisSettings, RequestBounds, TrustedProxies};
+use crate::config::redis_url::{RedisUrl, Shape};
+use crate::config::settings::{
+    Config, LinkSettings, LinkTls, ProcessSettings, RedisSettings, RequestBounds, TrustedProxies,
+};
 use crate::config::units::{Bytes, Secret, Threads};
 use crate::config::yaml::Node;
 use crate::policy::Policy;
+use crate::policy::limit::CountedBy;
 use crate::policy::normalise::BackendErrors;
-use crate::policy::route::RouteTable;
-use crate::policy::upstream::{ServerAddress, Upstream};
+use crate::policy::route::{Route, RouteTable};
+use crate::policy::upstream::Upstream;
 
 /// What pingora's parser takes.
 const MOST_HEADERS: usize = 256;
@@ -49,6 +53,7 @@ impl Compiler<'_> {
         let limits = self.limits(&document.limits);
         let upstreams = self.upstreams(&document.upstreams);
         let routes = self.routes(document, &limits, &upstreams, auth.sources.len());
+        self.slots(redis.as_ref(), &routes);
         let backend_errors = self.backend_errors(&document.errors, upstreams.values());
         self.notices(document);
         Config {
@@ -206,10 +211,14 @@ impl Compiler<'_> {
         let url =
             self.secret(&["redis", "url"], document.url.as_ref(), document.url_file.as_deref(), Emptiness::MeansNone)?;
         let url_file = document.url_file.clone();
-        if !is_redis_url(&url.0) {
-            self.error(&["redis", "url"], "this is not the url of a Redis server").hint =
-                Some("redis://[user:password@]host:port[/db]".into());
+        if RedisUrl::parse(&url.0).is_none() {
+            self.error(&["redis", "url"], "this is not the url of a Redis").hint = Some(
+                "redis://[user:password@]host:port[/db], redis+sentinel://host:port,host:port/service, redis+cluster://host:port,host:port; rediss for TLS"
+                    .into(),
+            );
         }
+        let tls = self.link_tls(&document.tls, &url.0);
+        self.readable(&["redis", "password_file"], document.password_file.as_deref());
         let deadline = document.deadline.map_or(std::time::Duration::from_millis(DEFAULT_DEADLINE_MS), |span| span.0);
         if deadline.is_zero() {
             self.error(&["redis", "deadline"], "redis.deadline is 0: no decision could be made in time");
@@ -221,7 +230,49 @@ impl Compiler<'_> {
                 "a key prefix cannot hold braces: they mark the part of a key that chooses its Cluster slot",
             );
         }
-        Some(RedisSettings { deadline, link: LinkSettings { url, url_file, key_prefix } })
+        let password_file = document.password_file.clone();
+        Some(RedisSettings { deadline, link: LinkSettings { url, url_file, password_file, tls, key_prefix } })
+    }
+
+    fn link_tls(&mut self, document: &LinkTlsDocument, url: &str) -> LinkTls {
+        let files = [("ca", &document.ca), ("certificate", &document.certificate), ("key", &document.key)];
+        for (key, file) in files {
+            self.readable(&["redis", "tls", key], file.as_deref());
+        }
+        if document.certificate.is_some() != document.key.is_some() {
+            self.error(&["redis", "tls"], "a client certificate needs both `certificate` and `key`");
+        }
+        if files.iter().any(|(_, file)| file.is_some()) && !url.starts_with("rediss") {
+            self.error(&["redis", "tls"], "`tls` is given, and the url is without it").hint =
+                Some("write rediss:// instead of redis://".into());
+        }
+        LinkTls { ca: document.ca.clone(), certificate: document.certificate.clone(), key: document.key.clone() }
+    }
+
+    /// In a Cluster the counters of an address and those of a workspace live on different nodes.
+    fn slots(&mut self, redis: Option<&RedisSettings>, routes: &[Arc<Route>]) {
+        let url = redis.and_then(|redis| RedisUrl::parse(&redis.link.url.0));
+        if url.is_none_or(|url| url.shape != Shape::Cluster) {
+            return;
+        }
+        for route in routes {
+            let of_address = route.limits.iter().filter(|limit| limit.by == CountedBy::ClientIp).count();
+            if of_address > 0 && of_address < route.limits.len() {
+                self.error(
+                    &["routes", &route.name, "limit"],
+                    "in a Redis Cluster these limits cannot be taken in one step",
+                )
+                .hint = Some("take those by client_ip apart from the others, or use Redis without Cluster".into());
+            }
+        }
+    }
+
+    fn readable(&mut self, path: &[&str], file: Option<&std::path::Path>) {
+        if let Some(file) = file
+            && let Err(error) = std::fs::read(file)
+        {
+            self.error(path, format!("{} cannot be read: {}", file.display(), error.kind()));
+        }
     }
 
     /// A secret from its key or from the file that `<key>_file` names, without the line end that editors leave.
@@ -299,14 +350,6 @@ impl Compiler<'_> {
 enum Emptiness {
     MeansNone,
     IsAnError,
-}
-
-/// `redis://[user:password@]host[:port][/db]`
-fn is_redis_url(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("redis://") else { return false };
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    ServerAddress::parse(host).is_some() || ServerAddress::parse(&format!("{host}:6379")).is_some()
 }
 
 fn level(document: LevelDocument) -> tracing::Level {

@@ -10,12 +10,15 @@ use crate::config::document::{AccessDocument, Document, RouteDocument};
 use crate::config::problem::{did_you_mean, one_of};
 use crate::policy::limit::{CountedBy, Limit};
 use crate::policy::pagination::Pagination;
-use crate::policy::route::{Access, Methods, NO_ROUTE, Pattern, PatternProblem, Route};
+use crate::policy::route::{Access, Destination, Methods, NO_ROUTE, Pattern, PatternProblem, Route};
 use crate::policy::scope::Scope;
 use crate::policy::upstream::Upstream;
 
 /// The limit of a route that names none.
 const DEFAULT_LIMIT: &str = "general";
+/// The name and the path of the route on which callers ask for their limits.
+const RATE_LIMITS: &str = "rate-limits";
+const DEFAULT_RATE_LIMITS_PATH: &str = "/rate-limits";
 /// What `limit:` says for no limit.
 const NO_LIMIT: &str = "none";
 
@@ -37,7 +40,45 @@ impl Compiler<'_> {
             }
         }
         self.unused(document, &routes, upstreams, sources);
+        routes.extend(self.rate_limits_route(document, &base, limits, &routes));
         routes
+    }
+
+    /// The route on which callers ask for their limits. A route of the file goes before it.
+    fn rate_limits_route(
+        &mut self,
+        document: &Document,
+        base: &str,
+        limits: &Named<Limit>,
+        routes: &[Arc<Route>],
+    ) -> Option<Arc<Route>> {
+        let path = document.rate_limit_endpoint.path.as_deref().unwrap_or(DEFAULT_RATE_LIMITS_PATH);
+        if path.is_empty() {
+            return None;
+        }
+        let Ok(pattern) = Pattern::parse(&format!("{base}{path}")) else {
+            self.error(&["rate_limit_endpoint", "path"], format!("`{path}` is not a path")).hint =
+                Some("such as /rate-limits, or \"\" for none".into());
+            return None;
+        };
+        let methods = Methods::NONE.with(&Method::GET)?;
+        let is_taken = routes.iter().any(|route| {
+            &*route.name == RATE_LIMITS || route.pattern.same_paths(&pattern) && route.methods.overlaps(methods)
+        });
+        (!is_taken && !limits.is_empty()).then(|| {
+            Arc::new(Route {
+                name: RATE_LIMITS.into(),
+                pattern,
+                methods,
+                access: Access::Token,
+                limits: Vec::new(),
+                cost: 1,
+                destination: Destination::RateLimits,
+                pagination: None,
+                streaming: false,
+                body_bytes: 0,
+            })
+        })
     }
 
     fn base_path(&mut self, text: Option<&str>) -> String {
@@ -94,6 +135,7 @@ impl Compiler<'_> {
         }
         let is_public = access == Some(Access::Public);
         let limits = self.limits_of(name, document, is_public, limits);
+        let cost = self.cost(name, document, &limits);
         let pagination = self.pagination(name, document);
         let body_bytes = document.body_bytes.unwrap_or(whole.request.body_bytes).0;
         Some(Route {
@@ -102,7 +144,8 @@ impl Compiler<'_> {
             methods,
             access: access?,
             limits,
-            upstream: upstream?,
+            cost,
+            destination: Destination::Upstream(upstream?),
             pagination,
             streaming: document.streaming,
             body_bytes,
@@ -238,6 +281,20 @@ impl Compiler<'_> {
         found
     }
 
+    fn cost(&mut self, name: &str, document: &RouteDocument, limits: &[Arc<Limit>]) -> u32 {
+        let Some(cost) = document.cost else { return 1 };
+        if cost == 0 {
+            self.error(&["routes", name, "cost"], "a request costs at least 1").hint =
+                Some("`limit: none` takes nothing".into());
+        }
+        for limit in limits.iter().filter(|limit| cost > limit.rate.capacity) {
+            let message =
+                format!("a request costs {cost}, and `{}` never has more than {}", limit.name, limit.rate.capacity);
+            self.error(&["routes", name, "cost"], message).hint = Some("no request would ever pass".into());
+        }
+        cost
+    }
+
     fn pagination(&mut self, name: &str, document: &RouteDocument) -> Option<Pagination> {
         let document = document.pagination.as_ref()?;
         let pagination = Pagination::new(document.sort_by.clone());
@@ -272,7 +329,7 @@ impl Compiler<'_> {
             self.warning(&["limits", limit], format!("no route uses the limit `{limit}`"));
         }
         for (at, upstream) in upstreams.keys().enumerate() {
-            if is_complete && !routes.iter().any(|route| route.upstream == at) {
+            if is_complete && !routes.iter().any(|route| route.destination == Destination::Upstream(at)) {
                 self.warning(&["upstreams", upstream], format!("no route leads to the upstream `{upstream}`"));
             }
         }

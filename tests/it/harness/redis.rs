@@ -51,7 +51,8 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    fn connection(&self) -> impl Future<Output = Option<redis::aio::MultiplexedConnection>> + use<> {
+    /// A connection to it, if it answers.
+    pub fn connection(&self) -> impl Future<Output = Option<redis::aio::MultiplexedConnection>> + use<> {
         let url = self.url();
         async move { redis::Client::open(url).ok()?.get_multiplexed_async_connection().await.ok() }
     }
