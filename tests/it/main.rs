@@ -12,12 +12,15 @@
 mod harness;
 
 mod checking;
+mod credentials;
 mod demonstration;
 mod envelopes;
 mod forwarding;
 mod house;
 mod limits;
 mod reloading;
+mod revocation;
+mod signatures;
 mod stores;
 mod telling;
 mod tokens;
