@@ -157,6 +157,9 @@ pub(super) fn sign(
         Some(id) => format!("no signed source of the configuration has a key `{id}`"),
         None => "no signed source of the configuration has a key of its own".to_owned(),
     })?;
+    if claims.lifetime < Duration::from_secs(1) {
+        return Err("a lifetime is at least a second".to_owned().into());
+    }
     let signing = key.signing_key(private_key).map_err(str::to_owned)?;
     let issued = claims.issued.0;
     let payload = json!({
@@ -172,8 +175,10 @@ pub(super) fn sign(
     let jwt = jwt(key.algorithm(), key.id(), &payload, &signing)?;
     let verified = KeySet(vec![key.clone()]).verify(expected, &jwt, claims.issued.millis());
     verified.map_err(|problem| match private_key {
-        Some(_) => format!("the token would be refused ({problem:?}): is the private key the other half of `{}`?", key.id()),
-        None => format!("the token would be refused ({problem:?}): ids and scopes are visible ASCII, a lifetime is at least a second"),
+        Some(_) => {
+            format!("the token would be refused ({problem:?}): is the private key the other half of `{}`?", key.id())
+        }
+        None => format!("the token would be refused ({problem:?}): ids and scopes are visible ASCII"),
     })?;
     Ok(format!("{}{jwt}", config.auth.grammar.prefix))
 }

@@ -127,17 +127,6 @@ async fn opaque_tokens_that_the_application_wrote_to_redis_are_known() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_away_is_503_and_never_401() {
-    let (redis, backend) = (Redis::start().await, Backend::start().await);
-    let gateway = with_redis(&redis, &backend, "{}").await;
-    drop(redis);
-    gateway.log_lines(1, |line| line["message"].as_str().is_some_and(|text| text.starts_with("lost Redis"))).await;
-    let answer = gateway.get("/api/v1/contacts", &opaque("good")).await;
-    answer.assert_envelope(503, "SERVER_ERROR", "The service is temporarily unavailable, please retry.");
-    assert_eq!(answer.number("retry-after"), 1);
-}
-
-#[tokio::test]
 async fn a_public_route_needs_no_token_and_makes_nobody_of_anyone() {
     let backend = Backend::start().await;
     let routes = "  open: {path: /open, access: public, limit: none, upstream: main}\n  any: {path: /any, access: token, limit: none, upstream: main}\n";

@@ -1,6 +1,6 @@
 //! The gateway as a process of its own, on ports that the system chose.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -95,7 +95,9 @@ impl Gateway {
         let (lines, errors) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<Mutex<Vec<String>>>::default());
         let readers = vec![
             collect(process.stdout.take().unwrap(), Arc::clone(&lines), |_| {}),
-            collect(process.stderr.take().unwrap(), Arc::clone(&errors), |line| eprintln!("{line}")),
+            collect(process.stderr.take().unwrap(), Arc::clone(&errors), |line| {
+                drop(writeln!(std::io::stderr(), "{line}"))
+            }),
         ];
         let find = |message: &'static str| {
             let lines = Arc::clone(&lines);
