@@ -138,6 +138,10 @@ impl Identifier {
             Form::Opaque { .. } => self.find(&credential, client).await?,
         };
         let principal = finding.map_err(Refusal::InvalidToken)?;
+        // A look-up takes time, and a token may end meanwhile.
+        if !principal.is_alive(self.clock.now()) {
+            return Err(Refusal::InvalidToken(TokenProblem::Expired));
+        }
         if self.revocations.end(credential.digest(), credential.form(), &principal) {
             return Err(Refusal::InvalidToken(TokenProblem::Revoked));
         }
@@ -222,6 +226,11 @@ impl Identifier {
         async move {
             let _leave = leave;
             let (now, began) = (identifier.clock.now(), identifier.clock.steady());
+            // Another look-up may have ended between the question to the cache and this one's beginning.
+            let doubted = identifier.revocations.doubted_before();
+            if let Cached::Fresh(finding) = identifier.cache.get(question.digest, now, began, doubted) {
+                return Ok(finding);
+            }
             let late = Err(Refusal::StoreUnavailable("tokens"));
             let landed = tokio::time::timeout(LOOK_UP_DEADLINE, identifier.ask(&question, now)).await.unwrap_or(late);
             match &landed {

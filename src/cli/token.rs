@@ -14,7 +14,7 @@ use crate::cli::check::load;
 use crate::cli::{ConfigArgument, Failure, print};
 use crate::config::settings::{AuthSettings, Config, SourceSettings};
 use crate::policy::credential::{Credential, Form, TokenDigest};
-use crate::policy::signed::{Expected, KeySet, VerifyingKey};
+use crate::policy::signed::{Expected, KeySet, VerifyingKey, claimed_id};
 use crate::policy::time::{UnixMillis, UnixSeconds, millis};
 use crate::redis::Link;
 use crate::telemetry::metrics::Metrics;
@@ -71,7 +71,7 @@ struct RevokedSubject {
     /// One token; `-` reads it from standard input.
     #[arg(long)]
     token: Option<String>,
-    /// One token, by its SHA-256.
+    /// One opaque token, by its SHA-256; a signed one ends by its id.
     #[arg(long, value_name = "HEX")]
     digest: Option<String>,
     /// One token, by its public id (a signed token's `jti`).
@@ -160,6 +160,9 @@ pub(super) fn sign(
         Some(id) => format!("no signed source of the configuration has a key `{id}`"),
         None => "no signed source of the configuration has a key of its own".to_owned(),
     })?;
+    if claims.lifetime < Duration::from_secs(1) {
+        return Err("a lifetime is at least a second".to_owned().into());
+    }
     let signing = key.signing_key(private_key).map_err(str::to_owned)?;
     let issued = claims.issued.0;
     let payload = json!({
@@ -170,13 +173,15 @@ pub(super) fn sign(
         "scope": claims.scope,
         "jti": claims.id.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned),
         "iat": issued,
-        "exp": issued + claims.lifetime.as_secs(),
+        "exp": issued.saturating_add(claims.lifetime.as_secs()),
     });
     let jwt = jwt(key.algorithm(), key.id(), &payload, &signing)?;
     let verified = KeySet(vec![key.clone()]).verify(expected, &jwt, claims.issued.millis());
     verified.map_err(|problem| match private_key {
-        Some(_) => format!("the token would be refused ({problem:?}): is the private key the other half of `{}`?", key.id()),
-        None => format!("the token would be refused ({problem:?}): ids and scopes are visible ASCII, a lifetime is at least a second"),
+        Some(_) => {
+            format!("the token would be refused ({problem:?}): is the private key the other half of `{}`?", key.id())
+        }
+        None => format!("the token would be refused ({problem:?}): ids and scopes are visible ASCII"),
     })?;
     Ok(format!("{}{jwt}", config.auth.grammar.prefix))
 }
@@ -279,7 +284,7 @@ fn revoke_tokens(revoke: &Revoke) -> Result<(), Failure> {
 fn subject(given: &RevokedSubject, auth: &AuthSettings) -> Result<Subject, Failure> {
     let RevokedSubject { token, digest, id, user, workspace } = given;
     if let Some(token) = token {
-        return Ok(Subject::Digest(parse(&read_token(token)?, auth)?.digest()));
+        return presented_subject(&parse(&read_token(token)?, auth)?);
     }
     if let Some(digest) = digest {
         let read = TokenDigest::from_hex(digest).map(Subject::Digest);
@@ -288,6 +293,17 @@ fn subject(given: &RevokedSubject, auth: &AuthSettings) -> Result<Subject, Failu
     let named =
         id.clone().map(Subject::Id).or(user.clone().map(Subject::User)).or(workspace.clone().map(Subject::Workspace));
     named.filter(|subject| !subject.field().1.is_empty()).ok_or_else(|| "whose tokens?".to_owned().into())
+}
+
+/// What ends a token that is at hand: a signed one ends by its id, because the same claims may have more than one signature.
+fn presented_subject(credential: &Credential<'_>) -> Result<Subject, Failure> {
+    match credential.form() {
+        Form::Opaque { .. } => Ok(Subject::Digest(credential.digest())),
+        Form::Signed { jwt } => {
+            let id = claimed_id(jwt).map(Subject::Id);
+            id.ok_or_else(|| "this has the form of a signed token, and is none".to_owned().into())
+        }
+    }
 }
 
 fn report(config: &Config, subject: &Subject, published: &Published) -> Result<(), Failure> {

@@ -383,11 +383,48 @@ mod tests {
         }
 
         #[test]
-        fn no_input_panics(octets in proptest::collection::vec(any::<u8>(), 0..80)) {
-            if let Ok(value) = HeaderValue::from_bytes(&octets) {
-                let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
-                let _ = Credential::from_headers(&headers, &grammar(ChecksumMode::Required));
+        fn no_field_panics_or_is_read_in_two_ways(octets in disputed(), mode in any_mode()) {
+            let Ok(value) = HeaderValue::from_bytes(&octets) else { return Ok(()) };
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+            if let Ok(credential) = Credential::from_headers(&headers, &grammar(mode)) {
+                let forwarded = credential.authorization();
+                let forwarded = forwarded.to_str().unwrap();
+                prop_assert_eq!(laravel_bearer_token(forwarded), Some(credential.presented()));
+                let of_sanctum = credential.presented().split_once('|').map_or(credential.presented(), |(_, token)| token);
+                prop_assert_eq!(credential.digest(), TokenDigest::of(of_sanctum));
+                prop_assert!(octets.ends_with(credential.presented().as_bytes()));
             }
         }
+    }
+
+    fn any_mode() -> impl Strategy<Value = ChecksumMode> {
+        prop_oneof![Just(ChecksumMode::Required), Just(ChecksumMode::IfPresent), Just(ChecksumMode::Off)]
+    }
+
+    /// Fields as somebody writes them who wants two readers to disagree: pieces that mean something to either, and any octets.
+    fn disputed() -> impl Strategy<Value = Vec<u8>> {
+        const WORDS: [&str; 14] = [
+            "Bearer ",
+            "bearer ",
+            "BEARER",
+            "Basic x",
+            " ",
+            "\t",
+            ",",
+            "|",
+            "7|",
+            "07|",
+            "mb_",
+            "mb_a.b.c",
+            "eyJh.eyJz.c2ln",
+            "=",
+        ];
+        let piece = prop_oneof![
+            4 => proptest::sample::select(&WORDS[..]).prop_map(|word| word.as_bytes().to_vec()),
+            2 => proptest::sample::select(&[VECTOR, PLAIN][..]).prop_map(|token| token.as_bytes().to_vec()),
+            1 => proptest::collection::vec(any::<u8>(), 0..8),
+        ];
+        let start = prop_oneof![Just(&b"Bearer "[..]), Just(&b"bearer  "[..]), Just(&b""[..])];
+        (start, proptest::collection::vec(piece, 0..5)).prop_map(|(start, pieces)| [start, &pieces.concat()].concat())
     }
 }

@@ -220,8 +220,6 @@ impl KeySet {
 
 impl Expected {
     /// Reads the claims of a token whose signature is good.
-    ///
-    /// Without a `jti` the token's id is the digest of what is signed: of the signature itself there may be several (ECDSA).
     fn judge(&self, claims: Claims, jwt: &str, now: UnixMillis) -> Result<Principal, TokenProblem> {
         let is_ours = match &claims.aud {
             Audience::One(one) => *one == self.audience,
@@ -232,13 +230,28 @@ impl Expected {
         if claims.iss != self.issuer || !is_ours || !is_begun {
             return Err(TokenProblem::Claims);
         }
-        let signed = jwt.rsplit_once('.').map_or(jwt, |(signed, _)| signed);
-        let id = claims.jti.unwrap_or_else(|| TokenDigest::of(signed).to_hex());
+        let id = public_id(claims.jti, jwt);
         let life = Lifetime { created_at: Some(UnixSeconds(claims.iat)), expires_at: Some(UnixSeconds(claims.exp)) };
         TokenRecord::new(&id, &claims.workspace, &claims.sub, claims.scope.split_ascii_whitespace(), life)
             .map_err(|_| TokenProblem::Claims)?
             .signed(now, self.leeway)
     }
+}
+
+/// A token's id: its `jti`, else the digest of what is signed. Of the signature itself there may be several (ECDSA).
+fn public_id(jti: Option<String>, jwt: &str) -> String {
+    let signed = jwt.rsplit_once('.').map_or(jwt, |(signed, _)| signed);
+    jti.unwrap_or_else(|| TokenDigest::of(signed).to_hex())
+}
+
+/// The id that a JWT has if it is valid, without asking whether it is; `None` for what is no JWT.
+pub fn claimed_id(jwt: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        jti: Option<String>,
+    }
+    let named = jsonwebtoken::dangerous::insecure_decode::<Named>(jwt).ok()?;
+    Some(public_id(named.claims.jti, jwt))
 }
 
 #[cfg(test)]

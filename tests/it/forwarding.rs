@@ -13,33 +13,6 @@ use crate::harness::token::token;
 use crate::harness::wait_for;
 
 #[tokio::test]
-async fn a_client_can_neither_forge_nor_remove_its_identity() {
-    let backend = Backend::start().await;
-    let gateway = Gateway::start(&simple(&[backend.address], "", CONTACTS)).await;
-    let spoofs = "X-User-Id: forged\r\nx_user_id: forged\r\nX.User.Id: forged\r\nX-USER--ID: forged\r\nXUserId: forged\r\nX-Workspace-Id: forged\r\nX-Token-Scopes: *\r\nX-Token-Id: forged\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Host: evil\r\nX-Forwarded-Prefix: /evil\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-Original-URL: /evil\r\nX-HTTP-Method-Override: DELETE\r\nCookie: session=evil\r\nX-Evil_Name: forged\r\nConnection: X-User-Id, X-Workspace-Id, X-Forwarded-For, X-Nominated\r\nX-Nominated: forged\r\nKeep-Alive: forged\r\nProxy-Authorization: forged\r\nTE: forged\r\nUpgrade: forged\r\n";
-    let request = format!(
-        "GET /api/v1/contacts HTTP/1.1\r\nHost: api.example.com\r\nAuthorization: Bearer {}\r\nX-Kept: yes\r\n{spoofs}\r\n",
-        token("w1", "contacts")
-    );
-    assert_eq!(gateway.send(&request).await.status, 200);
-    let seen = backend.only();
-    for (name, value) in &seen.headers {
-        assert!(
-            !format!("{value:?}").contains("forged") && !format!("{value:?}").contains("evil"),
-            "{name}: {value:?}"
-        );
-    }
-    assert_eq!((seen.header("x-user-id"), seen.header("x-workspace-id")), (Some("user-1"), Some("w1")));
-    assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
-    assert_eq!(seen.header("x-forwarded-host"), Some("api.example.com"));
-    assert_eq!(seen.header("x-forwarded-proto"), Some("http"));
-    assert_eq!(seen.header("host"), Some(backend.address.to_string().as_str()));
-    assert_eq!(seen.header("x-kept"), Some("yes"));
-    assert_eq!(seen.header("accept"), Some("application/json"));
-    assert!(seen.header("traceparent").is_some());
-}
-
-#[tokio::test]
 async fn the_path_that_was_authorised_is_the_path_that_is_forwarded() {
     let backend = Backend::start().await;
     let gateway = Gateway::start(&simple(&[backend.address], "", CONTACTS)).await;

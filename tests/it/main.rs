@@ -12,12 +12,19 @@
 mod harness;
 
 mod checking;
+mod commands;
+mod credentials;
 mod demonstration;
 mod envelopes;
+mod floods;
 mod forwarding;
 mod house;
+mod identity;
 mod limits;
+mod outages;
 mod reloading;
+mod revocation;
+mod signatures;
 mod stores;
 mod telling;
 mod tokens;

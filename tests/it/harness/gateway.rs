@@ -1,16 +1,18 @@
 //! The gateway as a process of its own, on ports that the system chose.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::{self, Response};
-use super::token::SECRET;
+use super::redis::Redis;
+use super::token::{self, SECRET};
 use super::wait_for;
 
 /// The binary under test.
@@ -25,11 +27,14 @@ pub fn command(arguments: &[&str]) -> Output {
     binary().args(arguments).output().unwrap()
 }
 
-/// A running gateway. It is killed when it is dropped.
+/// A running gateway. It is killed when it is dropped, and nothing that it has written by then may hold a secret.
 pub struct Gateway {
     process: Child,
     folder: TempDir,
     lines: Arc<Mutex<Vec<String>>>,
+    errors: Arc<Mutex<Vec<String>>>,
+    readers: Vec<JoinHandle<()>>,
+    presented: Mutex<Vec<String>>,
     /// Where clients connect.
     pub address: SocketAddr,
     /// /metrics, /livez, /readyz.
@@ -62,6 +67,13 @@ pub fn simple(servers: &[SocketAddr], limits: &str, routes: &str) -> String {
 /// A route for everything below /contacts that needs the scope of that name and is not limited.
 pub const CONTACTS: &str = "  contacts: {path: /contacts/**, scope: contacts, limit: none, upstream: main}\n";
 
+/// The same with Redis, which knows tokens too: `auth` is the rest of the auth section.
+pub fn with_redis(redis: &Redis, servers: &[SocketAddr], auth: &str) -> String {
+    let source = "\n    - redis: {key_prefix: \"mb:token:\"}\n";
+    let simple = simple(servers, "", CONTACTS).replacen(AUTH, &format!("{}{source}{auth}\n", AUTH.trim_end()), 1);
+    format!("redis: {{url: \"{}\"}}\n{simple}", redis.url())
+}
+
 impl Gateway {
     /// Starts the gateway on a configuration and waits until it listens.
     pub async fn start(config: &str) -> Self {
@@ -79,15 +91,14 @@ impl Gateway {
 
     /// Starts `command`, which is to log JSON lines.
     pub async fn spawn(mut command: Command, folder: TempDir) -> Self {
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
-        let output = BufReader::new(process.stdout.take().unwrap());
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&lines);
-        std::thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                sink.lock().unwrap().push(line);
-            }
-        });
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (lines, errors) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<Mutex<Vec<String>>>::default());
+        let readers = vec![
+            collect(process.stdout.take().unwrap(), Arc::clone(&lines), |_| {}),
+            collect(process.stderr.take().unwrap(), Arc::clone(&errors), |line| {
+                drop(writeln!(std::io::stderr(), "{line}"))
+            }),
+        ];
         let find = |message: &'static str| {
             let lines = Arc::clone(&lines);
             move || {
@@ -102,7 +113,7 @@ impl Gateway {
         let address = wait_for("the listener", find("listening")).await;
         let admin = wait_for("the admin listener", find("admin listening")).await;
         let address = SocketAddr::from(([127, 0, 0, 1], address.port()));
-        Self { process, folder, lines, address, admin }
+        Self { process, folder, lines, errors, readers, presented: Mutex::default(), address, admin }
     }
 
     /// The file it runs on.
@@ -117,6 +128,7 @@ impl Gateway {
 
     /// One request on a connection of its own.
     pub async fn send(&self, request: &str) -> Response {
+        self.presented.lock().unwrap().extend(token::secrets(request));
         client::send(self.address, request.as_bytes()).await
     }
 
@@ -178,9 +190,46 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// Asserts that no line of the log or of standard error holds a token, a part of one that was presented, or the signing secret.
+    ///
+    /// What `demo` prints to be pasted is no log.
+    fn assert_discreet(&self) {
+        let log = self.lines.lock().unwrap();
+        let errors = self.errors.lock().unwrap();
+        let presented = self.presented.lock().unwrap();
+        for line in log.iter().filter(|line| line.starts_with('{')).chain(errors.iter()) {
+            let known = presented.iter().find(|secret| line.contains(secret.as_str()));
+            assert_eq!(known, None, "a secret in {line}");
+            assert_eq!(token::secrets(line).next(), None, "a token in {line}");
+            assert!(!line.contains(SECRET), "the signing secret in {line}");
+        }
+    }
+}
+
+/// Collects the lines of `output` on a thread of its own, and shows each to `tell`.
+fn collect(
+    output: impl Read + Send + 'static,
+    lines: Arc<Mutex<Vec<String>>>,
+    tell: impl Fn(&str) + Send + 'static,
+) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            tell(&line);
+            lines.lock().unwrap().push(line);
+        }
+    })
+}
+
 impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        if !std::thread::panicking() {
+            self.assert_discreet();
+        }
     }
 }

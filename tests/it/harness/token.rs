@@ -9,6 +9,11 @@ use serde_json::{Value, json};
 /// The HS256 secret that every test's gateway is given.
 pub const SECRET: &str = "a signing secret for tests, 32 bytes or more";
 
+/// A file with a key of the tests' own.
+pub fn key_file(name: &str) -> String {
+    format!("{}/tests/it/harness/keys/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
 /// Now, in Unix seconds.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
@@ -49,4 +54,17 @@ pub fn opaque(seed: &str) -> String {
 /// The digest of a token as the stores hold it.
 pub fn digest(token: &str) -> String {
     mailtrixy_gateway::policy::credential::TokenDigest::of(token).to_hex()
+}
+
+/// What must not be found anywhere: of every token in `text`, the part that nobody can guess.
+///
+/// That is the whole of an opaque token behind its prefix, and the signature of a signed one.
+pub fn secrets(text: &str) -> impl Iterator<Item = String> {
+    let is_of_token = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.');
+    text.match_indices("mb_").filter_map(move |(at, prefix)| {
+        let rest = &text[at + prefix.len()..];
+        let token = &rest[..rest.find(|character| !is_of_token(character)).unwrap_or(rest.len())];
+        let secret = token.rsplit('.').next().unwrap_or(token);
+        (secret.len() >= 32).then(|| secret.to_owned())
+    })
 }
