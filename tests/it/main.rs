@@ -1,4 +1,4 @@
-//! The promises of product.md, each tried from outside: the real binary, real sockets, a real redis-server.
+//! The promises of product.md, each tried from outside: the real binary, real sockets, real servers.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +12,7 @@
 mod harness;
 
 mod checking;
+mod databases;
 mod demonstration;
 mod envelopes;
 mod forwarding;
