@@ -18,6 +18,7 @@ mod envelopes;
 mod forwarding;
 mod house;
 mod limits;
+mod published_keys;
 mod reloading;
 mod stores;
 mod telling;
