@@ -17,6 +17,7 @@ mod demonstration;
 mod envelopes;
 mod forwarding;
 mod house;
+mod introspection;
 mod limits;
 mod published_keys;
 mod reloading;
