@@ -13,6 +13,7 @@ use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
+use crate::auth::borrowed::Borrowed;
 use crate::auth::last_used::LastUsed;
 use crate::auth::remote::Remote;
 use crate::config::settings::{SqlKind, SqlSettings};
@@ -68,8 +69,12 @@ impl SqlTokens {
     async fn rows(&self, digest: String) -> Result<Vec<Row>, sqlx::Error> {
         let query = AssertSqlSafe(Arc::clone(&self.query));
         match &self.database {
-            Database::MySql(pool) => sqlx::query_as(query).bind(digest).fetch_all(pool).await,
-            Database::Postgres(pool) => sqlx::query_as(query).bind(digest).fetch_all(pool).await,
+            Database::MySql(pool) => {
+                sqlx::query_as(query).bind(digest).fetch_all(&mut *Borrowed::from(pool).await?).await
+            }
+            Database::Postgres(pool) => {
+                sqlx::query_as(query).bind(digest).fetch_all(&mut *Borrowed::from(pool).await?).await
+            }
         }
     }
 
@@ -110,8 +115,12 @@ impl Database {
     pub(super) async fn execute(&self, statement: String) -> Result<(), sqlx::Error> {
         let query = AssertSqlSafe(statement);
         match self {
-            Self::MySql(pool) => sqlx::query(query).persistent(false).execute(pool).await.map(drop),
-            Self::Postgres(pool) => sqlx::query(query).persistent(false).execute(pool).await.map(drop),
+            Self::MySql(pool) => {
+                sqlx::query(query).persistent(false).execute(&mut *Borrowed::from(pool).await?).await.map(drop)
+            }
+            Self::Postgres(pool) => {
+                sqlx::query(query).persistent(false).execute(&mut *Borrowed::from(pool).await?).await.map(drop)
+            }
         }
     }
 }

@@ -125,6 +125,11 @@ impl Database {
         format!("{scheme}://gateway:{password}@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     async fn session(&self) -> Session {
         let database = match self.kind {
             Kind::MariaDb => Some("app"),
@@ -176,8 +181,18 @@ impl Database {
 
     /// How many prepared statements with these words were executed.
     pub fn executed(&self, words: &str) -> usize {
+        self.logged(|line| line.to_lowercase().contains("execute") && line.contains(words))
+    }
+
+    /// How many times a token was asked for: the log has the values that a statement was executed with.
+    pub fn look_ups(&self, token: &str) -> usize {
+        let digest = digest(token);
+        self.logged(|line| line.contains(&digest) && !line.contains("INSERT"))
+    }
+
+    fn logged(&self, is_counted: impl Fn(&str) -> bool) -> usize {
         let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap();
-        log.lines().filter(|line| line.to_lowercase().contains("execute") && line.contains(words)).count()
+        log.lines().filter(|line| is_counted(line)).count()
     }
 
     /// Sends the server's processes a signal by name.
