@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jsonwebtoken::jwk::Jwk;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
@@ -18,7 +19,7 @@ use crate::ports::{Clock, LookUpError};
 use crate::telemetry::metrics::Metrics;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an unknown key waits for the next fetch: anybody can name keys that do not exist.
+/// How often unknown keys may have the set fetched out of turn: anybody can name keys that do not exist.
 const DEMAND_EVERY: Duration = Duration::from_secs(30);
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -31,16 +32,24 @@ pub(super) struct PublishedKeys {
     since: AtomicU64,
     wanted: Notify,
     last: watch::Sender<Option<Fetch>>,
+    demanded: Mutex<Option<Demand>>,
     client: reqwest::Client,
     remote: Remote,
     clock: Arc<dyn Clock>,
 }
 
-/// How the last fetch went.
+/// Which fetch has ended, and how.
 #[derive(Clone, Copy)]
 struct Fetch {
-    ended_at: UnixMillis,
+    number: u64,
     succeeded: bool,
+}
+
+/// When an unknown key last had the set fetched, and which fetch was the last one then.
+#[derive(Clone, Copy)]
+struct Demand {
+    at: UnixMillis,
+    after: u64,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +72,7 @@ impl PublishedKeys {
             since: AtomicU64::new(0),
             wanted: Notify::new(),
             last: watch::Sender::new(None),
+            demanded: Mutex::default(),
             client: http_client(TIMEOUT),
             remote: Remote::new("jwks", "fetch", TIMEOUT, metrics),
             clock,
@@ -91,16 +101,26 @@ impl PublishedKeys {
     pub(super) async fn renew(&self) -> Result<(), LookUpError> {
         let mut fetches = self.last.subscribe();
         let last = *fetches.borrow_and_update();
-        let is_old = |fetch: Fetch| self.clock.steady().since(fetch.ended_at) >= DEMAND_EVERY;
         let fetch = match last {
-            Some(fetch) if !fetch.succeeded || !is_old(fetch) => fetch,
+            Some(fetch) if !fetch.succeeded || !self.is_fetched_after(fetch) => fetch,
             _ => {
-                self.wanted.notify_one();
                 let fetched = timeout(TIMEOUT, fetches.changed()).await;
                 fetched.ok().and(*fetches.borrow()).ok_or_else(|| self.unavailable())?
             }
         };
         if fetch.succeeded { Ok(()) } else { Err(self.unavailable()) }
+    }
+
+    /// Whether a fetch that somebody demanded after `last` is under way; demands it where that is allowed.
+    fn is_fetched_after(&self, last: Fetch) -> bool {
+        let now = self.clock.steady();
+        let mut demanded = self.demanded.lock();
+        if demanded.is_some_and(|demand| now.since(demand.at) < DEMAND_EVERY) {
+            return demanded.is_some_and(|demand| demand.after == last.number);
+        }
+        *demanded = Some(Demand { at: now, after: last.number });
+        self.wanted.notify_one();
+        true
     }
 
     fn unavailable(&self) -> LookUpError {
@@ -123,11 +143,12 @@ impl PublishedKeys {
 
 /// Fetches now, then as often as configured, when a key is wanted, and after a failure soon again.
 async fn keep(published: Weak<PublishedKeys>) {
-    let mut failures = 0_u32;
+    let (mut failures, mut number) = (0_u32, 0_u64);
     while let Some(strong) = published.upgrade() {
         // What went wrong has been told; what was known stays.
         failures = if strong.fetch().await.is_ok() { 0 } else { failures + 1 };
-        strong.last.send_replace(Some(Fetch { ended_at: strong.clock.steady(), succeeded: failures == 0 }));
+        number += 1;
+        strong.last.send_replace(Some(Fetch { number, succeeded: failures == 0 }));
         let backoff = SHORTEST_PAUSE.saturating_mul(1 << failures.clamp(1, 6) >> 1).min(LONGEST_PAUSE);
         let pause = if failures == 0 { strong.settings.refresh } else { backoff };
         drop(strong);

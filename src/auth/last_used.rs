@@ -138,7 +138,8 @@ fn statement(database: &Database, batch: &[(u64, UnixSeconds)]) -> String {
     let ids: Vec<String> = batch.iter().map(|(id, _)| id.to_string()).collect();
     let (cases, ids) = (cases.join(" "), ids.join(", "));
     let used_at = match database {
-        Database::MySql(_) => format!("FROM_UNIXTIME(CASE id {cases} END)"),
+        // FROM_UNIXTIME() would be in the time zone of the session, and Laravel writes UTC there too.
+        Database::MySql(_) => format!("TIMESTAMPADD(SECOND, CASE id {cases} END, TIMESTAMP'1970-01-01 00:00:00')"),
         Database::Postgres(_) => format!("to_timestamp(CASE id {cases} END) AT TIME ZONE 'UTC'"),
     };
     format!(

@@ -4,6 +4,7 @@
 //! under the token's digest, never under the token, and never past the token's end. A revocation is looked at on every use, so no
 //! look-up that was under way when it came can bring the token back.
 
+mod borrowed;
 mod budget;
 mod cache;
 pub mod file;

@@ -1,7 +1,8 @@
 //! The `sql` source: Laravel's own `personal_access_tokens`, in MySQL, MariaDB or PostgreSQL.
 //!
 //! Every query, the default one and an operator's, is wrapped in one that turns its columns into text and Unix seconds, so that the
-//! types of a schema do not matter. Times without a time zone are UTC, as Laravel writes them while `app.timezone` is UTC.
+//! types of a schema do not matter. Times without a time zone are UTC, as Laravel writes them while `app.timezone` is UTC. MySQL turns a
+//! TIMESTAMP into the time zone of the session, so a session has the zone that Laravel's have, and what Laravel wrote is what is read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
+use crate::auth::borrowed::Borrowed;
 use crate::auth::last_used::LastUsed;
 use crate::auth::remote::Remote;
 use crate::config::settings::{SqlKind, SqlSettings};
@@ -67,8 +69,12 @@ impl SqlTokens {
     async fn rows(&self, digest: String) -> Result<Vec<Row>, sqlx::Error> {
         let query = AssertSqlSafe(Arc::clone(&self.query));
         match &self.database {
-            Database::MySql(pool) => sqlx::query_as(query).bind(digest).fetch_all(pool).await,
-            Database::Postgres(pool) => sqlx::query_as(query).bind(digest).fetch_all(pool).await,
+            Database::MySql(pool) => {
+                sqlx::query_as(query).bind(digest).fetch_all(&mut *Borrowed::from(pool).await?).await
+            }
+            Database::Postgres(pool) => {
+                sqlx::query_as(query).bind(digest).fetch_all(&mut *Borrowed::from(pool).await?).await
+            }
         }
     }
 
@@ -109,15 +115,22 @@ impl Database {
     pub(super) async fn execute(&self, statement: String) -> Result<(), sqlx::Error> {
         let query = AssertSqlSafe(statement);
         match self {
-            Self::MySql(pool) => sqlx::query(query).persistent(false).execute(pool).await.map(drop),
-            Self::Postgres(pool) => sqlx::query(query).persistent(false).execute(pool).await.map(drop),
+            Self::MySql(pool) => {
+                sqlx::query(query).persistent(false).execute(&mut *Borrowed::from(pool).await?).await.map(drop)
+            }
+            Self::Postgres(pool) => {
+                sqlx::query(query).persistent(false).execute(&mut *Borrowed::from(pool).await?).await.map(drop)
+            }
         }
     }
 }
 
-/// The session is in UTC, unless the url has a `timezone` of its own.
+/// The session has the server's time zone, unless the url has a `timezone`: as with `timezone` in Laravel's config/database.php.
 fn mysql(url: &str) -> Option<MySqlConnectOptions> {
-    url.parse().ok().map(MySqlConnectOptions::disable_statement_logging)
+    let options: MySqlConnectOptions = url.parse().ok()?;
+    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
+    let has_zone = parameters.split('&').any(|one| one.starts_with("timezone=") || one.starts_with("time-zone="));
+    Some(if has_zone { options } else { options.timezone(None) }.disable_statement_logging())
 }
 
 /// The session is in UTC.

@@ -116,6 +116,135 @@ gateway.yaml:15:3: error: the limit `general` is counted by workspace, which nob
 "#);
 }
 
+const BROKEN_SOURCES: &str = r#"version: 1
+listeners: [{address: "0.0.0.0:8080"}]
+auth:
+  sources:
+    - sql: {query: "SELECT 1"}
+    - sql: {url: "", timeout: 1s}
+    - sql: {url: "mysql://root:hunter2@db/app", url_file: nowhere}
+    - sql: {url_file: /nowhere/url}
+    - sql: {url: "sqlite://tokens:hunter2@file"}
+    - sql: {url: "mysql://root:hunter2@db:port/app"}
+    - sql: {url: "mysql://root:hunter2@db/app", query: "SELECT 1 WHERE token = $1", last_used_at: true}
+    - sql: {url: "postgres://root:hunter2@db/app", query: "SELECT 1 WHERE token = ?", timeout: 0s}
+    - sql: {url: "postgres://root:hunter2@db/app", pool: 0, poll: 3}
+    - introspection: {url: "http://tokens.example/introspect", secret: hunter2}
+    - introspection: {url: "https://tokens.example/introspect", client_id: gateway}
+    - introspection: {url: "http://127.0.0.1:1/introspect", client_id: gateway, client_secret: hunter2, secret: hunter2}
+    - introspection: {url: "http://[::1]:1/introspect", secret: "", timeout: 0s}
+    - introspection: {url: "http://localhost/introspect", secret_file: /nowhere/secret}
+    - introspection: {url: "https://tokens.example/introspect", client_id: gateway, client_secret: ""}
+    - signed: {issuer: "", audience: "", keys: []}
+    - signed: {issuer: a, audience: b, jwks: {url: "http://localhost.example/jwks.json", refresh: 9s}}
+    - signed: {issuer: a, audience: b, jwks: {url: "file:///jwks.json"}}
+    - signed: {issuer: a, audience: b, keys: [{id: k, algorithm: EdDSA, secret: hunter2}, {id: k, algorithm: RS256}], jwks: {url: ""}}
+scopes: [contacts]
+limits: {general: {requests: 1, per: 1m}}
+upstreams: {main: {servers: ["127.0.0.1:1"]}}
+routes:
+  contacts: {path: /contacts, scope: contacts, upstream: main}
+"#;
+
+#[test]
+fn every_problem_of_a_token_source_is_named_with_its_place_and_without_its_secrets() {
+    let (status, text, _) = check(BROKEN_SOURCES);
+    assert_eq!(status, Some(1));
+    assert!(!text.contains("hunter2"), "{text}");
+    insta::assert_snapshot!(text, @r##"
+gateway.yaml:5:7: error: an sql source needs `url` or `url_file`
+    5 |     - sql: {query: "SELECT 1"}
+      |       ^
+gateway.yaml:6:18: error: auth.sources.1.sql.url is empty
+    6 |     - sql: {url: **, timeout: 1s}
+      |                  ^^
+gateway.yaml:7:18: error: `url` and `url_file` are both given
+    7 |     - sql: {url: *****************************, url_file: nowhere}
+      |                  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      = keep one of them
+gateway.yaml:8:23: error: /nowhere/url cannot be read: entity not found
+    8 |     - sql: {url_file: /nowhere/url}
+      |                       ^^^^^^^^^^^^
+gateway.yaml:9:18: error: this is not the url of a database
+    9 |     - sql: {url: ******************************}
+      |                  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      = mysql://user:password@host/database or postgres://user:password@host/database
+gateway.yaml:10:18: error: this is not a url that can be connected to
+   10 |     - sql: {url: **********************************}
+      |                  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+gateway.yaml:11:56: error: the query does not ask for the digest: it has no `?`
+   11 |     - sql: {url: *****************************, query: "SELECT 1 WHERE token = $1", last_used_at: true}
+      |                                                        ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+gateway.yaml:11:99: error: `last_used_at` is kept in personal_access_tokens, which `query` may not be about
+   11 |     - sql: {url: *****************************, query: "SELECT 1 WHERE token = $1", last_used_at: true}
+      |                                                                                                   ^^^^
+      = take one of them out
+gateway.yaml:12:7: error: an sql source needs some time and at least one connection
+   12 |     - sql: {url: ********************************, query: "SELECT 1 WHERE token = ?", timeout: 0s}
+      |       ^
+gateway.yaml:12:59: error: the query does not ask for the digest: it has no `$1`
+   12 |     - sql: {url: ********************************, query: "SELECT 1 WHERE token = ?", timeout: 0s}
+      |                                                           ^^^^^^^^^^^^^^^^^^^^^^^^^^
+gateway.yaml:13:7: error: an sql source needs some time and at least one connection
+   13 |     - sql: {url: ********************************, pool: 0, poll: 3}
+      |       ^
+gateway.yaml:13:61: error: unknown key `poll`
+   13 |     - sql: {url: ********************************, pool: 0, poll: 3}
+      |                                                             ^^^^
+      = did you mean `pool`?
+gateway.yaml:14:28: error: this is not a url by https, or by http to this machine
+   14 |     - introspection: {url: **********************************, secret: *******}
+      |                            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+gateway.yaml:15:7: error: an introspection source shows who it is in one way
+   15 |     - introspection: {url: ***********************************, client_id: gateway}
+      |       ^
+      = `client_id` with `client_secret`, or `secret` alone
+gateway.yaml:16:7: error: an introspection source shows who it is in one way
+   16 |     - introspection: {url: *******************************, client_id: gateway, client_secret: *******, secret: *******}
+      |       ^
+      = `client_id` with `client_secret`, or `secret` alone
+gateway.yaml:17:65: error: auth.sources.12.introspection.secret is empty
+   17 |     - introspection: {url: ***************************, secret: **, timeout: 0s}
+      |                                                                 ^^
+gateway.yaml:17:78: error: the timeout is 0: nobody could answer in time
+   17 |     - introspection: {url: ***************************, secret: **, timeout: 0s}
+      |                                                                              ^^
+gateway.yaml:18:72: error: /nowhere/secret cannot be read: entity not found
+   18 |     - introspection: {url: *****************************, secret_file: /nowhere/secret}
+      |                                                                        ^^^^^^^^^^^^^^^
+gateway.yaml:19:100: error: auth.sources.14.introspection.client_secret is empty
+   19 |     - introspection: {url: ***********************************, client_id: gateway, client_secret: **}
+      |                                                                                                    ^^
+gateway.yaml:20:24: error: `issuer` is empty: any token would do
+   20 |     - signed: {issuer: "", audience: "", keys: []}
+      |                        ^^
+gateway.yaml:20:38: error: `audience` is empty: any token would do
+   20 |     - signed: {issuer: "", audience: "", keys: []}
+      |                                      ^^
+gateway.yaml:20:48: error: a signed source needs `keys` or `jwks`
+   20 |     - signed: {issuer: "", audience: "", keys: []}
+      |                                                ^
+gateway.yaml:21:52: error: this is not a url by https, or by http to this machine
+   21 |     - signed: {issuer: a, audience: b, jwks: {url: ************************************, refresh: 9s}}
+      |                                                    ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+gateway.yaml:21:99: error: a key set is read again at most every 10s
+   21 |     - signed: {issuer: a, audience: b, jwks: {url: ************************************, refresh: 9s}}
+      |                                                                                                   ^^
+gateway.yaml:22:52: error: this is not a url by https, or by http to this machine
+   22 |     - signed: {issuer: a, audience: b, jwks: {url: *******************}}
+      |                                                    ^^^^^^^^^^^^^^^^^^^
+gateway.yaml:23:47: error: a key for EdDSA is given by `public_key` or `public_key_file` alone
+   23 |     - signed: {issuer: a, audience: b, keys: [{id: k, algorithm: EdDSA, secret: *******}, {id: k, algorithm: RS256}], jwks: {url: **}}
+      |                                               ^
+gateway.yaml:23:91: error: a key for RS256 needs `public_key` or `public_key_file`
+   23 |     - signed: {issuer: a, audience: b, keys: [{id: k, algorithm: EdDSA, secret: *******}, {id: k, algorithm: RS256}], jwks: {url: **}}
+      |                                                                                           ^
+gateway.yaml:23:131: error: this is not a url by https, or by http to this machine
+   23 |     - signed: {issuer: a, audience: b, keys: [{id: k, algorithm: EdDSA, secret: *******}, {id: k, algorithm: RS256}], jwks: {url: **}}
+      |                                                                                                                                   ^^
+"##);
+}
+
 #[test]
 fn a_rule_that_is_empty_is_a_problem_and_not_no_rule() {
     let (status, text, _) = check(

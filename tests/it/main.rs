@@ -1,4 +1,4 @@
-//! The promises of product.md, each tried from outside: the real binary, real sockets, a real redis-server.
+//! The promises of product.md, each tried from outside: the real binary, real sockets, real servers.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,14 +14,17 @@ mod harness;
 mod checking;
 mod commands;
 mod credentials;
+mod databases;
 mod demonstration;
 mod envelopes;
 mod floods;
 mod forwarding;
 mod house;
 mod identity;
+mod introspection;
 mod limits;
 mod outages;
+mod published_keys;
 mod reloading;
 mod revocation;
 mod signatures;

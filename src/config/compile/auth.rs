@@ -199,6 +199,10 @@ impl Compiler<'_> {
     fn introspection(&mut self, source: &[&str], document: &IntrospectionSourceDocument) -> Option<SourceSettings> {
         let path = |key: &'static str| [source, &["introspection", key]].concat();
         self.private_url(&path("url"), &document.url);
+        let timeout = document.timeout.map_or(DEFAULT_SQL_TIMEOUT, |span| span.0);
+        if timeout.is_zero() {
+            self.error(&path("timeout"), "the timeout is 0: nobody could answer in time");
+        }
         let password = document.client_secret.is_some() || document.client_secret_file.is_some();
         let bearer = document.secret.is_some() || document.secret_file.is_some();
         let credentials = match (&document.client_id, password, bearer) {
@@ -217,10 +221,6 @@ impl Compiler<'_> {
                 return None;
             }
         };
-        let timeout = document.timeout.map_or(DEFAULT_SQL_TIMEOUT, |span| span.0);
-        if timeout.is_zero() {
-            self.error(&path("timeout"), "the timeout is 0: nobody could answer in time");
-        }
         Some(SourceSettings::Introspection(IntrospectionSettings { url: document.url.clone(), credentials, timeout }))
     }
 

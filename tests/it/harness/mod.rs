@@ -1,7 +1,8 @@
-//! What the tests stand on: the gateway as a process, backends that record, a client that shows every byte, redis-server.
+//! What the tests stand on: the gateway as a process, backends that record, a client that shows every byte, real stores.
 
 pub mod backend;
 pub mod client;
+pub mod database;
 pub mod gateway;
 pub mod redis;
 pub mod token;
