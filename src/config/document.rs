@@ -518,7 +518,7 @@ pub enum BackendErrorsDocument {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamDocument {
-    /// `host:port` each.
+    /// `host:port` or `host:port?weight=2` each.
     pub servers: Vec<String>,
     /// How a server is picked.
     #[serde(default)]
@@ -526,6 +526,12 @@ pub struct UpstreamDocument {
     /// How long to wait.
     #[serde(default)]
     pub timeouts: TimeoutsDocument,
+    /// How many requests one server may have at a time.
+    #[serde(default)]
+    pub in_flight: Option<usize>,
+    /// How long one more waits before it is refused.
+    #[serde(default)]
+    pub in_flight_wait: Option<Span>,
     /// How many further servers are tried.
     #[serde(default)]
     pub retries: Option<u32>,
@@ -544,6 +550,10 @@ pub enum BalanceDocument {
     /// One after the other.
     #[default]
     RoundRobin,
+    /// Of two at random, the less busy one.
+    LeastRequests,
+    /// The same server for the same workspace.
+    Hash,
 }
 
 /// `timeouts:`
@@ -554,12 +564,14 @@ pub struct TimeoutsDocument {
     pub connect: Span,
     /// To the head of the answer, and between two reads of its body.
     pub response: Span,
+    /// To the last byte of the answer, all attempts together.
+    pub total: Option<Span>,
 }
 
 impl Default for TimeoutsDocument {
     fn default() -> Self {
         use std::time::Duration;
-        Self { connect: Span(Duration::from_secs(1)), response: Span(Duration::from_secs(15)) }
+        Self { connect: Span(Duration::from_secs(1)), response: Span(Duration::from_secs(15)), total: None }
     }
 }
 

@@ -150,7 +150,7 @@ pub fn headers(refusal: &Refusal) -> Vec<(HeaderName, HeaderValue)> {
         }
         Refusal::RateLimited(quota) => vec![(RETRY_AFTER, HeaderValue::from(quota.retry_after))],
         Refusal::TooManyFailures(seconds) => vec![(RETRY_AFTER, HeaderValue::from(*seconds))],
-        Refusal::Overloaded | Refusal::StoreUnavailable(_) | Refusal::NoHealthyServer => {
+        Refusal::Overloaded | Refusal::StoreUnavailable(_) | Refusal::NoHealthyServer | Refusal::UpstreamBusy => {
             vec![(RETRY_AFTER, HeaderValue::from_static("1"))]
         }
         _ => vec![],

@@ -54,6 +54,8 @@ pub enum Refusal {
     BadGateway(&'static str),
     /// All servers of the upstream are out.
     NoHealthyServer,
+    /// Every server of the upstream has as many requests as it may have.
+    UpstreamBusy,
     /// The backend took longer than the upstream's timeout.
     GatewayTimeout,
 }
@@ -166,7 +168,9 @@ impl Refusal {
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BadGateway(_) => StatusCode::BAD_GATEWAY,
-            Self::Overloaded | Self::StoreUnavailable(_) | Self::NoHealthyServer => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::StoreUnavailable(_) | Self::NoHealthyServer | Self::UpstreamBusy => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -192,6 +196,7 @@ impl Refusal {
             Self::StoreUnavailable("look_ups") => "look_up_budget",
             Self::StoreUnavailable(_) => "token_store",
             Self::NoHealthyServer => "no_healthy_server",
+            Self::UpstreamBusy => "upstream_busy",
             Self::GatewayTimeout => "upstream_timeout",
         }
     }
@@ -199,7 +204,7 @@ impl Refusal {
     /// Who is to look into it.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::BadGateway(_) | Self::NoHealthyServer | Self::GatewayTimeout => Blame::Upstream,
+            Self::BadGateway(_) | Self::NoHealthyServer | Self::UpstreamBusy | Self::GatewayTimeout => Blame::Upstream,
             Self::Internal(_) | Self::StoreUnavailable(_) | Self::Overloaded => Blame::Gateway,
             _ => Blame::Caller,
         }

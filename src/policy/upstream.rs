@@ -9,7 +9,11 @@ pub struct Upstream {
     /// The key in gateway.yaml and the `upstream` label of every metric.
     pub name: Arc<str>,
     /// At least one.
-    pub servers: Vec<ServerAddress>,
+    pub servers: Vec<WeightedServer>,
+    /// How one of them is picked for a request.
+    pub balance: Balance,
+    /// How many requests one server may have at a time; `None` for any number.
+    pub in_flight: Option<InFlightBound>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
     /// How many further servers are tried after the first.
@@ -18,6 +22,80 @@ pub struct Upstream {
     pub health: Option<HealthCheck>,
     /// When a server is left out because its answers fail.
     pub eject: Ejection,
+}
+
+/// One of an upstream's servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightedServer {
+    /// Where it is.
+    pub address: ServerAddress,
+    /// Its part of the requests, relative to the others; at least one.
+    pub weight: u32,
+}
+
+/// How a server is picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// One after the other.
+    RoundRobin,
+    /// Of two at random, the one with fewer requests in flight.
+    LeastRequests,
+    /// The same server for the same workspace; a client's address on a public route. When servers change, only the workspaces of
+    /// those that went or came move (rendezvous hashing).
+    Hash,
+}
+
+/// How many requests one server may have, and how long one more waits for its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InFlightBound {
+    /// At a time.
+    pub requests: usize,
+    /// Before it is refused with 503.
+    pub wait: Duration,
+}
+
+impl WeightedServer {
+    /// The greatest weight.
+    pub const MOST: u32 = 100;
+
+    /// Reads `host:port` or `host:port?weight=2`; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, weight) = match text.split_once('?') {
+            Some((address, parameter)) => (address, parameter.strip_prefix("weight=")?.parse().ok()?),
+            None => (text, 1),
+        };
+        let address = ServerAddress::parse(address)?;
+        (1..=Self::MOST).contains(&weight).then_some(Self { address, weight })
+    }
+}
+
+/// The order in which weighted servers take turns: each as often as it weighs, spread out as evenly as possible (the smooth weighted
+/// round robin of nginx).
+pub fn turns(weights: &[u32]) -> Vec<usize> {
+    let total: i64 = weights.iter().map(|weight| i64::from(*weight)).sum();
+    let mut credit = vec![0_i64; weights.len()];
+    let turn = |_| {
+        credit.iter_mut().zip(weights).for_each(|(credit, weight)| *credit += i64::from(*weight));
+        let (at, best) = credit.iter_mut().enumerate().max_by_key(|(at, credit)| (**credit, std::cmp::Reverse(*at)))?;
+        *best -= total;
+        Some(at)
+    };
+    (0..total).filter_map(turn).collect()
+}
+
+/// How well a server suits a key: of all, the one with the highest score takes it. Depends on nothing but the two and the weight, so a
+/// server that goes takes only its own keys along.
+pub fn affinity(key: &str, server: &ServerAddress, weight: u32) -> f64 {
+    let mut hash = crc32fast::Hasher::new();
+    hash.update(key.as_bytes());
+    hash.update(&[0]);
+    hash.update(server.host.as_bytes());
+    hash.update(&server.port.to_be_bytes());
+    // CRC spreads neighbours too evenly; a multiplication and a shift break its pattern (the finaliser of MurmurHash3).
+    let mut mixed = u64::from(hash.finalize()).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    let uniform = ((mixed >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    f64::from(weight) / -uniform.ln()
 }
 
 /// `host:port` of one server: the form that is shown, dialled and put on metrics.
@@ -66,6 +144,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the request being sent to the head of the answer; also between two reads of its body.
     pub response: Duration,
+    /// From the first attempt to the last byte of the answer, where the route is not streaming; `None` for no end.
+    pub total: Option<Duration>,
 }
 
 /// An active check.
@@ -88,13 +168,68 @@ pub struct HealthCheck {
 pub struct Ejection {
     /// Consecutive connect errors and 5xx answers.
     pub failures: u32,
-    /// How long it is left out.
+    /// How long it is left out the first time; each time in a row twice as long, up to ten times.
     pub duration: Duration,
+}
+
+impl Ejection {
+    /// How long a server is left out that is ejected for the `times`th time in a row.
+    pub fn lasts(&self, times: u32) -> Duration {
+        let grown = self.duration.saturating_mul(1 << times.saturating_sub(1).min(4));
+        grown.min(self.duration.saturating_mul(10))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_may_weigh_more_than_others() {
+        let parse = |text| WeightedServer::parse(text).map(|server| (server.address.to_string(), server.weight));
+        assert_eq!(parse("a:1"), Some(("a:1".into(), 1)));
+        assert_eq!(parse("[::1]:1?weight=100"), Some(("[::1]:1".into(), 100)));
+        for text in ["a:1?weight=0", "a:1?weight=101", "a:1?weight=", "a:1?x=1", "a:1?weight=1&x"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn turns_follow_the_weights_and_are_spread_out() {
+        assert_eq!(turns(&[1, 1, 1]), [0, 1, 2]);
+        assert_eq!(turns(&[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
+        assert!(turns(&[]).is_empty());
+    }
+
+    #[test]
+    fn keys_spread_by_weight_and_move_only_with_their_server() {
+        let servers: Vec<_> = [("a", 1), ("b", 1), ("c", 2)]
+            .map(|(host, weight)| (ServerAddress { host: host.into(), port: 80 }, weight))
+            .into();
+        let best = |key: &str, servers: &[(ServerAddress, u32)]| {
+            let score = |(server, weight): &(ServerAddress, u32)| affinity(key, server, *weight);
+            servers.iter().max_by(|a, b| score(a).total_cmp(&score(b))).map(|(server, _)| server.host.clone()).unwrap()
+        };
+        let keys: Vec<String> = (0..20_000).map(|n| format!("workspace-{n}")).collect();
+        let before: Vec<String> = keys.iter().map(|key| best(key, &servers)).collect();
+        let share = |name: &str| before.iter().filter(|host| *host == name).count();
+        assert!(
+            (4_500..5_500).contains(&share("a")) && (9_300..10_700).contains(&share("c")),
+            "{} {}",
+            share("a"),
+            share("c")
+        );
+        for (key, before) in keys.iter().zip(&before).filter(|(_, before)| *before != "b") {
+            assert_eq!(best(key, &[servers[0].clone(), servers[2].clone()]), **before);
+        }
+    }
+
+    #[test]
+    fn a_server_that_fails_again_and_again_is_left_out_for_longer() {
+        let ejection = Ejection { failures: 5, duration: Duration::from_secs(30) };
+        let lasts: Vec<u64> = (1..=6).map(|times| ejection.lasts(times).as_secs()).collect();
+        assert_eq!(lasts, [30, 60, 120, 240, 300, 300]);
+    }
 
     #[test]
     fn a_server_is_a_host_and_a_port() {

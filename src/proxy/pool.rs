@@ -16,10 +16,11 @@ use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::upstreams::peer::HttpPeer;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::policy::time::{UnixMillis, millis};
-use crate::policy::upstream::{HealthCheck, ServerAddress, Upstream};
+use crate::policy::upstream::{Balance, HealthCheck, ServerAddress, Upstream, WeightedServer, affinity, turns};
 use crate::ports::Clock;
 use crate::telemetry::metrics::Metrics;
 
@@ -31,12 +32,22 @@ const SHOW_EVERY: Duration = Duration::from_secs(1);
 /// that is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// How long a server that returns is spared, from a tenth of its part of the requests to all of it.
+const SLOW_START: Duration = Duration::from_secs(10);
+/// Requests that may be sent again, of those that came: each brings a fifth, and so many are kept.
+const RETRY_SHARE: f64 = 0.2;
+const MOST_RETRIES_KEPT: f64 = 10.0;
+
 /// An upstream with the state of its servers.
 pub struct Pool {
     /// What it was made from.
     pub upstream: Arc<Upstream>,
     servers: Vec<Server>,
+    turns: Vec<usize>,
     turn: AtomicUsize,
+    /// Somebody has given a place back.
+    free: Notify,
+    retries_left: Mutex<f64>,
     ejecting: Mutex<()>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
@@ -49,10 +60,50 @@ pub struct Server {
     /// The Host that it is sent.
     pub host: HeaderValue,
     address: ServerAddress,
+    weight: u32,
     peer: ArcSwapOption<HttpPeer>,
+    in_flight: AtomicUsize,
     is_checked_healthy: AtomicBool,
+    healthy_since: AtomicU64,
     failures: AtomicU32,
+    ejections_in_a_row: AtomicU32,
     ejected_until: AtomicU64,
+}
+
+/// A place at a server, given back when it is dropped.
+pub struct Place {
+    pool: Arc<Pool>,
+    at: usize,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPlace {
+    /// No server may be used.
+    NoneHealthy,
+    /// All that may be used have as many requests as they may have.
+    AllBusy,
+}
+
+impl Place {
+    /// Which server it is, among those of the pool.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The server.
+    pub fn server(&self) -> Option<&Server> {
+        self.pool.servers.get(self.at)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(server) = self.server() {
+            server.in_flight.fetch_sub(1, Ordering::AcqRel);
+            self.pool.free.notify_one();
+        }
+    }
 }
 
 impl Pool {
@@ -64,15 +115,25 @@ impl Pool {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        let servers: Vec<Server> = upstream.servers.iter().map(|address| Server::new(address, &upstream)).collect();
+        let servers: Vec<Server> = upstream.servers.iter().map(|server| Server::new(server, &upstream)).collect();
+        let weights: Vec<u32> = servers.iter().map(|server| server.weight).collect();
         for server in &servers {
             let twin = known.iter().flat_map(|pool| &pool.servers).find(|other| other.address == server.address);
             if let Some(SocketAddr::Inet(address)) = twin.and_then(Server::peer).map(|peer| peer._address.clone()) {
                 server.found(address, &upstream);
             }
         }
-        let pool =
-            Arc::new(Self { upstream, servers, turn: AtomicUsize::new(0), ejecting: Mutex::new(()), clock, metrics });
+        let pool = Arc::new(Self {
+            upstream,
+            servers,
+            turns: turns(&weights),
+            turn: AtomicUsize::new(0),
+            free: Notify::new(),
+            retries_left: Mutex::new(MOST_RETRIES_KEPT),
+            ejecting: Mutex::new(()),
+            clock,
+            metrics,
+        });
         tokio::spawn(keep_shown(Arc::downgrade(&pool)));
         // Connections of its own: a check tells whether one can be made.
         let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(0))));
@@ -94,16 +155,85 @@ impl Pool {
         }
     }
 
-    /// The next server that may be used and is not among `tried`, round robin.
-    pub fn pick(&self, tried: &[usize]) -> Option<(usize, &Server)> {
+    /// A place at a server that may be used and is not among `tried`, as the upstream balances. `key` is what [`Balance::Hash`] goes by.
+    /// Where all are busy, waits for a place as long as the upstream says.
+    pub async fn place(self: &Arc<Self>, tried: &[usize], key: &str) -> Result<Place, NoPlace> {
+        let bound = match (self.try_place(tried, key), self.upstream.in_flight) {
+            (Err(NoPlace::AllBusy), Some(bound)) => bound,
+            (found, _) => return found,
+        };
+        let wait = async {
+            loop {
+                self.free.notified().await;
+                match self.try_place(tried, key) {
+                    Err(NoPlace::AllBusy) => {}
+                    found => return found,
+                }
+            }
+        };
+        timeout(bound.wait, wait).await.unwrap_or(Err(NoPlace::AllBusy))
+    }
+
+    fn try_place(self: &Arc<Self>, tried: &[usize], key: &str) -> Result<Place, NoPlace> {
         let now = self.clock.steady();
-        let count = self.servers.len();
-        let first = self.turn.fetch_add(1, Ordering::Relaxed);
-        (0..count)
-            .map(|step| first.wrapping_add(step) % count.max(1))
-            .filter(|at| !tried.contains(at))
-            .filter_map(|at| Some((at, self.servers.get(at)?)))
-            .find(|(_, server)| server.is_usable(now))
+        let may_be_used = |at: &usize| !tried.contains(at) && self.servers.get(*at).is_some_and(|s| s.is_usable(now));
+        let most = self.upstream.in_flight.map_or(usize::MAX, |bound| bound.requests);
+        let usable: Vec<usize> = (0..self.servers.len()).filter(may_be_used).collect();
+        if usable.is_empty() {
+            return Err(NoPlace::NoneHealthy);
+        }
+        let has_room = |at: &usize| self.servers.get(*at).is_some_and(|s| s.in_flight.load(Ordering::Acquire) < most);
+        let free: Vec<usize> = usable.into_iter().filter(has_room).collect();
+        let at = self.choose(&free, key, now).ok_or(NoPlace::AllBusy)?;
+        let place = Place { pool: Arc::clone(self), at };
+        let before = place.server().map_or(0, |server| server.in_flight.fetch_add(1, Ordering::AcqRel));
+        // Somebody else was faster, and the place is given back.
+        if before < most { Ok(place) } else { Err(NoPlace::AllBusy) }
+    }
+
+    /// One of `free`, as the upstream balances; `None` of none.
+    fn choose(&self, free: &[usize], key: &str, now: UnixMillis) -> Option<usize> {
+        let server = |at: usize| self.servers.get(at);
+        match self.upstream.balance {
+            _ if free.len() <= 1 => free.first().copied(),
+            Balance::RoundRobin => {
+                let first = self.turn.fetch_add(1, Ordering::Relaxed);
+                let from_here = self.turns.iter().cycle().skip(first % self.turns.len().max(1)).take(self.turns.len());
+                let mut free_from_here = from_here.copied().filter(|at| free.contains(at));
+                let next = free_from_here.next()?;
+                let is_spared = server(next).is_some_and(|server| fastrand::f64() >= server.strength(now));
+                let other = is_spared.then(|| free_from_here.find(|at| *at != next)).flatten();
+                Some(other.unwrap_or(next))
+            }
+            Balance::LeastRequests => {
+                let one = fastrand::usize(..free.len());
+                let other = (one + fastrand::usize(1..free.len())) % free.len();
+                let load = |at: &usize| server(*at).map_or(f64::MAX, |server| server.load(now));
+                [free.get(one)?, free.get(other)?].into_iter().min_by(|a, b| load(a).total_cmp(&load(b))).copied()
+            }
+            Balance::Hash => {
+                let score =
+                    |at: &usize| server(*at).map_or(0.0, |server| affinity(key, &server.address, server.weight));
+                free.iter().max_by(|a, b| score(a).total_cmp(&score(b))).copied()
+            }
+        }
+    }
+
+    /// Notes that a request came, which brings its share of a retry.
+    pub fn arrived(&self) {
+        let mut left = self.retries_left.lock();
+        *left = (*left + RETRY_SHARE).min(MOST_RETRIES_KEPT);
+    }
+
+    /// Whether one more request may be sent again that a server may have seen: of all requests a fifth, so that servers which fail under
+    /// their load do not get more of it.
+    pub fn may_retry(&self) -> bool {
+        let mut left = self.retries_left.lock();
+        let may = *left >= 1.0;
+        if may {
+            *left -= 1.0;
+        }
+        may
     }
 
     /// Whether any server may be used.
@@ -116,6 +246,7 @@ impl Pool {
     pub fn report(&self, server: &Server, failed: bool) {
         if !failed {
             server.failures.store(0, Ordering::Relaxed);
+            server.ejections_in_a_row.store(0, Ordering::Relaxed);
             return;
         }
         let in_a_row = server.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
@@ -132,7 +263,8 @@ impl Pool {
         if !server.is_usable(now) || out >= self.servers.len() / 2 {
             return;
         }
-        let duration = self.upstream.eject.duration;
+        let times = server.ejections_in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let duration = self.upstream.eject.lasts(times);
         server.failures.store(0, Ordering::Relaxed);
         server.ejected_until.store(now.0.saturating_add(millis(duration)), Ordering::Relaxed);
         self.metrics.ejected(&self.upstream.name);
@@ -146,6 +278,7 @@ impl Pool {
 
     fn checked(&self, server: &Server, healthy: bool) {
         if server.is_checked_healthy.swap(healthy, Ordering::Relaxed) != healthy {
+            server.healthy_since.store(self.clock.steady().0, Ordering::Relaxed);
             self.show(server, self.clock.steady());
             let (upstream, server) = (&*self.upstream.name, &server.name);
             match healthy {
@@ -169,15 +302,19 @@ impl Drop for Pool {
 }
 
 impl Server {
-    fn new(address: &ServerAddress, upstream: &Upstream) -> Self {
+    fn new(WeightedServer { address, weight }: &WeightedServer, upstream: &Upstream) -> Self {
         let name = address.to_string();
         let server = Self {
             host: HeaderValue::try_from(name.as_str()).unwrap_or_else(|_| HeaderValue::from_static("backend")),
             name,
             address: address.clone(),
+            weight: *weight,
             peer: ArcSwapOption::empty(),
+            in_flight: AtomicUsize::new(0),
             is_checked_healthy: AtomicBool::new(true),
+            healthy_since: AtomicU64::new(0),
             failures: AtomicU32::new(0),
+            ejections_in_a_row: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
         };
         if let Ok(ip) = address.host.parse() {
@@ -220,6 +357,21 @@ impl Server {
 
     fn is_usable(&self, now: UnixMillis) -> bool {
         self.is_checked_healthy.load(Ordering::Relaxed) && !self.is_ejected(now) && self.peer.load().is_some()
+    }
+
+    /// How much of its part of the requests it takes: a server that returns is spared at first.
+    fn strength(&self, now: UnixMillis) -> f64 {
+        let back = self.healthy_since.load(Ordering::Relaxed).max(self.ejected_until.load(Ordering::Relaxed));
+        match back {
+            0 => 1.0,
+            back => (now.since(UnixMillis(back)).as_secs_f64() / SLOW_START.as_secs_f64()).clamp(0.1, 1.0),
+        }
+    }
+
+    /// How busy it would be with one more request, for what it can take.
+    fn load(&self, now: UnixMillis) -> f64 {
+        let requests = u32::try_from(self.in_flight.load(Ordering::Acquire)).unwrap_or(u32::MAX);
+        (f64::from(requests) + 1.0) / (f64::from(self.weight) * self.strength(now))
     }
 
     fn is_ejected(&self, now: UnixMillis) -> bool {
@@ -304,7 +456,7 @@ async fn is_well(server: &Server, path: &str, connector: &Connector) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::upstream::{Ejection, Timeouts};
+    use crate::policy::upstream::{Ejection, InFlightBound, Timeouts};
 
     struct Hand(AtomicU64);
 
@@ -319,29 +471,123 @@ mod tests {
 
     fn pool(servers: usize) -> (Arc<Pool>, Arc<Hand>) {
         let second = Duration::from_secs(1);
-        let upstream = Upstream {
+        let server = |n| WeightedServer {
+            address: ServerAddress { host: "127.0.0.1".into(), port: 1000 + n as u16 },
+            weight: 1,
+        };
+        start(Upstream {
             name: "u".into(),
-            servers: (0..servers).map(|n| ServerAddress { host: "127.0.0.1".into(), port: 1000 + n as u16 }).collect(),
-            timeouts: Timeouts { connect: second, response: second },
+            servers: (0..servers).map(server).collect(),
+            balance: Balance::RoundRobin,
+            in_flight: None,
+            timeouts: Timeouts { connect: second, response: second, total: None },
             retries: 1,
             health: None,
             eject: Ejection { failures: 2, duration: 30 * second },
-        };
+        })
+    }
+
+    fn start(upstream: Upstream) -> (Arc<Pool>, Arc<Hand>) {
         let clock = Arc::new(Hand(AtomicU64::new(1_000)));
         let metrics = Arc::new(Metrics::new().unwrap());
         (Pool::start(Arc::new(upstream), &[], clock.clone(), metrics), clock)
     }
 
-    fn picks(pool: &Pool, count: usize) -> Vec<usize> {
-        (0..count).map(|_| pool.pick(&[]).unwrap().0).collect()
+    fn like(pool: &Pool) -> Upstream {
+        Upstream::clone(&pool.upstream)
+    }
+
+    fn picks(pool: &Arc<Pool>, count: usize) -> Vec<usize> {
+        (0..count).map(|_| pool.try_place(&[], "").ok().unwrap().at()).collect()
     }
 
     #[tokio::test]
     async fn servers_take_turns_and_a_tried_one_is_passed_over() {
         let (pool, _) = pool(3);
         assert_eq!(picks(&pool, 4), [0, 1, 2, 0]);
-        assert_eq!(pool.pick(&[1]).unwrap().0, 2);
-        assert!(pool.pick(&[0, 1, 2]).is_none());
+        assert_eq!(pool.try_place(&[1], "").ok().unwrap().at(), 2);
+        assert_eq!(pool.try_place(&[0, 1, 2], "").err(), Some(NoPlace::NoneHealthy));
+    }
+
+    #[tokio::test]
+    async fn a_heavier_server_takes_more_turns() {
+        let mut upstream = like(&pool(2).0);
+        upstream.servers[1].weight = 3;
+        let (pool, _) = start(upstream);
+        assert_eq!(picks(&pool, 8).iter().filter(|at| **at == 1).count(), 6);
+    }
+
+    #[tokio::test]
+    async fn of_two_servers_the_less_busy_one_is_picked() {
+        let (pool, _) = start(Upstream { balance: Balance::LeastRequests, ..like(&pool(2).0) });
+        let mut held: Vec<Place> = (0..10).map(|_| pool.try_place(&[], "").ok().unwrap()).collect();
+        assert_eq!(held.iter().filter(|place| place.at() == 0).count(), 5, "they are kept even");
+        held.retain(|place| place.at() == 1);
+        assert!(picks(&pool, 5).iter().all(|at| *at == 0));
+    }
+
+    #[tokio::test]
+    async fn the_same_key_keeps_its_server_while_that_may_be_used() {
+        let (pool, _) = start(Upstream { balance: Balance::Hash, ..like(&pool(3).0) });
+        let at = |tried: &[usize], key: &str| pool.try_place(tried, key).ok().unwrap().at();
+        let keys: Vec<String> = (0..50).map(|n| format!("w{n}")).collect();
+        for key in &keys {
+            let home = at(&[], key);
+            assert_eq!([at(&[], key), at(&[], key)], [home; 2]);
+            assert_eq!(at(&[(home + 1) % 3], key), home);
+            assert_ne!(at(&[home], key), home);
+        }
+        let homes: std::collections::BTreeSet<usize> = keys.iter().map(|key| at(&[], key)).collect();
+        assert_eq!(homes.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_full_server_is_passed_over_and_when_all_are_full_one_waits_for_a_place() {
+        let bound = InFlightBound { requests: 1, wait: Duration::from_secs(20) };
+        let (pool, _) = start(Upstream { in_flight: Some(bound), ..like(&pool(2).0) });
+        let (one, other) = (pool.try_place(&[], "").ok().unwrap(), pool.try_place(&[], "").ok().unwrap());
+        assert_ne!(one.at(), other.at());
+        assert_eq!(pool.try_place(&[], "").err(), Some(NoPlace::AllBusy));
+        let waiting = tokio::spawn({
+            let pool = Arc::clone(&pool);
+            async move { pool.place(&[], "").await.map(|place| place.at()) }
+        });
+        tokio::task::yield_now().await;
+        let freed = other.at();
+        drop(other);
+        assert_eq!(waiting.await.unwrap(), Ok(freed));
+        let impatient = InFlightBound { wait: Duration::ZERO, ..bound };
+        let (pool, _) = start(Upstream { in_flight: Some(impatient), ..like(&pool) });
+        let _held = picks_and_holds(&pool, 2);
+        assert_eq!(pool.place(&[], "").await.err(), Some(NoPlace::AllBusy));
+    }
+
+    fn picks_and_holds(pool: &Arc<Pool>, count: usize) -> Vec<Place> {
+        (0..count).map(|_| pool.try_place(&[], "").ok().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn of_all_requests_a_fifth_may_be_sent_again() {
+        let (pool, _) = pool(1);
+        while pool.may_retry() {}
+        let granted = (0..1000).filter(|_| {
+            pool.arrived();
+            pool.may_retry()
+        });
+        assert!((199..=201).contains(&granted.count()));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_returns_is_spared_at_first() {
+        let (pool, clock) = pool(2);
+        let server = &pool.servers[0];
+        pool.report(server, true);
+        pool.report(server, true);
+        clock.0.fetch_add(30_000, Ordering::Relaxed);
+        let share = |pool: &Arc<Pool>| picks(pool, 2_000).iter().filter(|at| **at == 0).count();
+        assert!((40..400).contains(&share(&pool)), "a tenth of its half");
+        clock.0.fetch_add(10_000, Ordering::Relaxed);
+        assert_eq!(share(&pool), 1_000);
     }
 
     #[tokio::test]
@@ -354,7 +600,7 @@ mod tests {
         assert_eq!(picks(&pool, 2), [0, 1]);
         pool.report(server, true);
         assert_eq!(picks(&pool, 3), [1, 1, 1]);
-        clock.0.fetch_add(30_000, Ordering::Relaxed);
+        clock.0.fetch_add(40_000, Ordering::Relaxed);
         assert!(picks(&pool, 2).contains(&0));
     }
 

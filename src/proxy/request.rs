@@ -1,5 +1,6 @@
 //! The life of one request: arrived → admitted → forwarded → answered, or refused anywhere on the way, and told once in the end.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use crate::policy::upstream::Upstream;
 use crate::proxy::client::{Client, ClientFailure};
 use crate::proxy::exchange::{self, Answer, ConnectFailure, Failure};
 use crate::proxy::headers::{self, Arrival, Told};
-use crate::proxy::pool::Pool;
+use crate::proxy::pool::{NoPlace, Place, Pool};
 use crate::proxy::seats::Seat;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::{Gateway, Origin, respond};
@@ -40,6 +41,10 @@ struct Journey {
     server: String,
     attempts: u32,
     duration: Duration,
+    /// Its place at the server that answers, kept until the answer has been passed on.
+    place: Option<Place>,
+    /// When it has to be over.
+    ends: Option<tokio::time::Instant>,
 }
 
 /// Why a request has no answer of its backend.
@@ -160,12 +165,24 @@ impl<'g> Request<'g> {
 
     /// Sends the request to one server after the other until one answers, as far as that is allowed: any request while nothing was
     /// sent, and an idempotent one without a body also when a server may have seen it.
-    async fn forward(&mut self, pool: &Pool, permit: &Permit) -> Result<Answer, Stop> {
+    async fn forward(&mut self, pool: &Arc<Pool>, permit: &Permit) -> Result<Answer, Stop> {
         let mut tried = Vec::new();
         let mut may_be_stale = true;
         let mut last = None;
+        pool.arrived();
+        let key = match permit.principal() {
+            Some(principal) => Cow::Borrowed(principal.workspace()),
+            None => Cow::Owned(self.arrival.client.0.to_string()),
+        };
+        let total = pool.upstream.timeouts.total.filter(|_| !permit.route().streaming);
+        self.journey.ends = total.map(|total| tokio::time::Instant::now() + total);
         while self.journey.attempts <= pool.upstream.retries {
-            let Some((at, server)) = pool.pick(&tried) else { break };
+            let place = match pool.place(&tried, &key).await {
+                Ok(place) => place,
+                Err(NoPlace::AllBusy) => return Err(Refusal::UpstreamBusy.into()),
+                Err(NoPlace::NoneHealthy) => break,
+            };
+            let Some(server) = place.server() else { break };
             self.journey.server.clone_from(&server.name);
             let arrival = &self.arrival;
             let build = |client: &Client<'_>| {
@@ -173,9 +190,11 @@ impl<'g> Request<'g> {
             };
             let (connector, timeouts) = (&self.gateway.connector, pool.upstream.timeouts);
             self.journey.attempts += 1;
-            match exchange::send(&mut self.client, connector, server, timeouts, build).await {
+            let sent = exchange::send(&mut self.client, connector, server, timeouts, build);
+            match until(self.journey.ends, sent).await {
                 Ok(answer) => {
                     pool.report(server, answer.head().is_none_or(|head| head.status.is_server_error()));
+                    self.journey.place = Some(place);
                     return Ok(answer);
                 }
                 Err(failure @ (Failure::Client(_) | Failure::Refused(_))) => return Err(failure.into()),
@@ -187,22 +206,22 @@ impl<'g> Request<'g> {
                 }
                 Err(failure) => {
                     pool.report(server, true);
-                    if !self.may_go_on(&failure) {
+                    if !self.may_go_on(&failure, pool) {
                         return Err(failure.into());
                     }
                     last = Some(failure);
                 }
             }
-            tried.push(at);
+            tried.push(place.at());
         }
         Err(last.map_or(Stop::Refused(Refusal::NoHealthyServer), Stop::from))
     }
 
     /// Whether another server may be asked after this failure.
-    fn may_go_on(&mut self, failure: &Failure) -> bool {
+    fn may_go_on(&mut self, failure: &Failure, pool: &Pool) -> bool {
         match failure {
             Failure::Connect(_) => true,
-            Failure::Stale | Failure::Broken(_) => self.is_repeatable(),
+            Failure::Stale | Failure::Broken(_) => self.is_repeatable() && pool.may_retry(),
             Failure::Late | Failure::Client(_) | Failure::Refused(_) => false,
         }
     }
@@ -247,7 +266,7 @@ impl<'g> Request<'g> {
     ) -> Result<End, Stop> {
         let status = head.status;
         self.client.begin(head).await.map_err(|_| Stop::ClientGone)?;
-        match answer.relay(&mut self.client, between_reads).await {
+        match until(self.journey.ends, answer.relay(&mut self.client, between_reads)).await {
             Ok(()) => Ok(End { status, refusal: None, bytes_out: self.client.sent(), is_whole: true }),
             Err(Failure::Client(_)) => Err(Stop::ClientGone),
             // Too late for an envelope: the connection is cut, so that nobody takes half an answer for a whole one.
@@ -348,6 +367,17 @@ fn told<'t>(trail: &'t Trail, snapshot: &Snapshot) -> Told<'t> {
         quota: trail.decision.as_ref().and_then(|decision| decision.quota.as_ref()),
         ietf: snapshot.config.ietf_headers,
         is_limited: trail.route.as_ref().is_some_and(|route| !route.limits.is_empty()),
+    }
+}
+
+/// Waits for a part of an exchange until the whole has to be over.
+async fn until<T>(
+    ends: Option<tokio::time::Instant>,
+    part: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match ends {
+        Some(ends) => tokio::time::timeout_at(ends, part).await.unwrap_or(Err(Failure::Late)),
+        None => part.await,
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod harness;
 
+mod balancing;
 mod checking;
 mod commands;
 mod credentials;

@@ -322,8 +322,10 @@ impl Compiler<'_> {
         match document.backend {
             BackendErrorsDocument::Pass => BackendErrors::Pass,
             BackendErrorsDocument::Normalise => {
-                let mut private_hosts: Vec<String> =
-                    upstreams.flat_map(|upstream| &upstream.servers).map(|server| server.host.to_lowercase()).collect();
+                let mut private_hosts: Vec<String> = upstreams
+                    .flat_map(|upstream| &upstream.servers)
+                    .map(|server| server.address.host.to_lowercase())
+                    .collect();
                 private_hosts.sort_unstable();
                 private_hosts.dedup();
                 BackendErrors::Normalise { body_bytes, private_hosts }

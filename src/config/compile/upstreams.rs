@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::compile::{Compiler, Named, is_plain_name};
-use crate::config::document::{HealthDocument, UpstreamDocument};
-use crate::policy::upstream::{Ejection, HealthCheck, ServerAddress, Timeouts, Upstream};
+use crate::config::document::{BalanceDocument, HealthDocument, UpstreamDocument};
+use crate::policy::upstream::{Balance, Ejection, HealthCheck, InFlightBound, Timeouts, Upstream, WeightedServer};
 
 const DEFAULT_RETRIES: u32 = 1;
 const MOST_RETRIES: u32 = 10;
+const DEFAULT_IN_FLIGHT_WAIT: Duration = Duration::from_millis(100);
 
 impl Compiler<'_> {
     pub(super) fn upstreams(&mut self, documents: &BTreeMap<String, UpstreamDocument>) -> Named<Upstream> {
@@ -22,9 +23,13 @@ impl Compiler<'_> {
             self.error(&["upstreams", name], format!("an upstream cannot be called `{name}`")).hint =
                 Some("letters, digits, `-`, `_` and `.`".into());
         }
-        let timeouts = Timeouts { connect: document.timeouts.connect.0, response: document.timeouts.response.0 };
-        for (key, timeout) in [("connect", timeouts.connect), ("response", timeouts.response)] {
-            if timeout.is_zero() {
+        let given = &document.timeouts;
+        let timeouts =
+            Timeouts { connect: given.connect.0, response: given.response.0, total: given.total.map(|span| span.0) };
+        let all =
+            [("connect", Some(timeouts.connect)), ("response", Some(timeouts.response)), ("total", timeouts.total)];
+        for (key, timeout) in all {
+            if timeout.is_some_and(|timeout| timeout.is_zero()) {
                 self.error(
                     &["upstreams", name, "timeouts", key],
                     format!("the {key} timeout is 0: no server could answer in time"),
@@ -44,6 +49,12 @@ impl Compiler<'_> {
         Upstream {
             name: name.into(),
             servers: self.servers(name, &document.servers),
+            balance: match document.balance {
+                BalanceDocument::RoundRobin => Balance::RoundRobin,
+                BalanceDocument::LeastRequests => Balance::LeastRequests,
+                BalanceDocument::Hash => Balance::Hash,
+            },
+            in_flight: self.in_flight(name, document),
             timeouts,
             retries,
             health: document.health.as_ref().map(|health| self.health(name, health)),
@@ -51,22 +62,33 @@ impl Compiler<'_> {
         }
     }
 
-    fn servers(&mut self, name: &str, texts: &[String]) -> Vec<ServerAddress> {
+    fn in_flight(&mut self, name: &str, document: &UpstreamDocument) -> Option<InFlightBound> {
+        if document.in_flight == Some(0) {
+            self.error(&["upstreams", name, "in_flight"], "in_flight is 0: no server could take a request");
+        }
+        if document.in_flight.is_none() && document.in_flight_wait.is_some() {
+            self.error(&["upstreams", name, "in_flight_wait"], "`in_flight_wait` needs `in_flight`");
+        }
+        let wait = document.in_flight_wait.map_or(DEFAULT_IN_FLIGHT_WAIT, |span| span.0);
+        document.in_flight.map(|requests| InFlightBound { requests, wait })
+    }
+
+    fn servers(&mut self, name: &str, texts: &[String]) -> Vec<WeightedServer> {
         if texts.is_empty() {
             self.error(&["upstreams", name, "servers"], format!("the upstream `{name}` has no servers"));
         }
-        let mut servers: Vec<ServerAddress> = Vec::new();
+        let mut servers: Vec<WeightedServer> = Vec::new();
         for (at, text) in texts.iter().enumerate() {
             let at = at.to_string();
             let path = ["upstreams", name, "servers", at.as_str()];
-            match ServerAddress::parse(text) {
-                Some(server) if servers.contains(&server) => {
-                    self.error(&path, format!("{server} is listed twice"));
+            match WeightedServer::parse(text) {
+                Some(server) if servers.iter().any(|other| other.address == server.address) => {
+                    self.error(&path, format!("{} is listed twice", server.address));
                 }
                 Some(server) => servers.push(server),
                 None => {
                     self.error(&path, format!("`{text}` is not a server")).hint =
-                        Some("host:port, 10.0.0.7:8080 or [::1]:8080".into());
+                        Some("host:port, 10.0.0.7:8080, [::1]:8080 or host:port?weight=2 (1 to 100)".into());
                 }
             }
         }
