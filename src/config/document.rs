@@ -76,6 +76,50 @@ pub struct Document {
 pub struct ListenerDocument {
     /// `ip:port`
     pub address: String,
+    /// Certificates, for an encrypted one.
+    #[serde(default)]
+    pub tls: Option<TlsDocument>,
+}
+
+/// `tls:` of a listener
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsDocument {
+    /// A file in PEM: the certificate, then its chain.
+    pub certificate: PathBuf,
+    /// A file in PEM: its key.
+    pub key: PathBuf,
+    /// More of them, chosen by the host that a client names.
+    #[serde(default)]
+    pub certificates: Vec<CertificateDocument>,
+    /// The oldest version that is spoken.
+    #[serde(default)]
+    pub min_version: MinVersionDocument,
+    /// A file in PEM: who signs the certificates that clients then have to show.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+}
+
+/// One of `certificates:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateDocument {
+    /// A file in PEM: the certificate, then its chain.
+    pub certificate: PathBuf,
+    /// A file in PEM: its key.
+    pub key: PathBuf,
+}
+
+/// `min_version:`
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub enum MinVersionDocument {
+    /// TLS 1.2
+    #[default]
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// TLS 1.3
+    #[serde(rename = "1.3")]
+    Tls13,
 }
 
 /// `admin:`

@@ -24,6 +24,7 @@ use crate::policy::head;
 use crate::policy::refusal::Refusal;
 use crate::proxy::headers::Arrival;
 use crate::proxy::seats::Seats;
+use crate::proxy::tls::Tls;
 use crate::proxy::{Gateway, Origin, respond};
 use crate::telemetry::Outcome;
 
@@ -42,6 +43,7 @@ pub(super) struct Edge {
     connections: Arc<Seats>,
     open: IntGauge,
     in_flight: IntGauge,
+    tls: Option<Arc<Tls>>,
 }
 
 /// What came of waiting for a head.
@@ -56,10 +58,18 @@ enum Arrived {
 
 impl Edge {
     /// The edge of the listener that is called `listener` on metrics.
-    pub(super) fn new(gateway: Arc<Gateway>, connections: Arc<Seats>, listener: &str) -> Self {
+    pub(super) fn new(gateway: Arc<Gateway>, connections: Arc<Seats>, listener: &str, tls: Option<Arc<Tls>>) -> Self {
         let metrics = &gateway.telemetry.metrics;
         let (open, in_flight) = (metrics.connections(listener), metrics.in_flight(listener));
-        Self { gateway, connections, open, in_flight }
+        Self { gateway, connections, open, in_flight, tls }
+    }
+
+    /// Encrypts a connection where the listener does; `None` when the client does not manage in time.
+    async fn encrypt(&self, stream: Stream) -> Option<Stream> {
+        match &self.tls {
+            Some(tls) => tls.handshake(stream, self.gateway.live.load().config.request.header_timeout).await,
+            None => Some(stream),
+        }
     }
 
     /// One connection: request after request until one side has enough.
@@ -100,21 +110,24 @@ impl Edge {
 
     /// Answers on a connection on which no request could be read, and closes it.
     async fn refuse(&self, mut stream: Stream, refusal: &Refusal, peer: IpAddr, began: Instant) {
-        self.tell(&mut stream, refusal, peer, began).await;
+        let arrival = Arrival::new(&http::HeaderMap::new(), peer, false, &TrustedProxies::default());
+        let is_written = write(&mut stream, &respond::raw(refusal, &arrival.request_id)).await;
+        self.tell(refusal, &arrival, began, is_written);
         close(stream).await;
     }
 
-    /// Answers a connection for which there is no room, and drops it: to linger would be to make room.
+    /// Answers a connection for which there is no room, and drops it: to linger would be to make room. So would a handshake, and
+    /// therefore an encrypted connection gets no answer.
     async fn turn_away(&self, mut stream: Stream, peer: IpAddr) {
-        self.tell(&mut stream, &Refusal::Overloaded, peer, Instant::now()).await;
+        let (refusal, began) = (Refusal::Overloaded, Instant::now());
+        let arrival = Arrival::new(&http::HeaderMap::new(), peer, false, &TrustedProxies::default());
+        let is_written = self.tls.is_none() && write(&mut stream, &respond::raw(&refusal, &arrival.request_id)).await;
+        self.tell(&refusal, &arrival, began, is_written);
         let _ = timeout(LINGER, AsyncWriteExt::shutdown(&mut stream)).await;
     }
 
-    async fn tell(&self, stream: &mut Stream, refusal: &Refusal, peer: IpAddr, began: Instant) {
-        let arrival = Arrival::new(&http::HeaderMap::new(), peer, false, &TrustedProxies::default());
-        let answer = respond::raw(refusal, &arrival.request_id);
-        let writing = async { stream.write_all(&answer).await.is_ok() && stream.flush().await.is_ok() };
-        let is_written = timeout(LINGER, writing).await.unwrap_or(false);
+    /// Tells of a refusal without a request.
+    fn tell(&self, refusal: &Refusal, arrival: &Arrival, began: Instant, is_written: bool) {
         self.gateway.telemetry.record(&Outcome {
             request_id: arrival.id(),
             method: None,
@@ -124,11 +137,17 @@ impl Edge {
             trail: &Trail::default(),
             upstream: None,
             duration: began.elapsed(),
-            client: peer,
+            client: arrival.client.0,
             bytes_in: 0,
             bytes_out: if is_written { crate::policy::envelope::Envelope::of(refusal).body.len() } else { 0 },
         });
     }
+}
+
+/// Writes an answer, and does not wait for a client that does not read.
+async fn write(stream: &mut Stream, answer: &[u8]) -> bool {
+    let writing = async { stream.write_all(answer).await.is_ok() && stream.flush().await.is_ok() };
+    timeout(LINGER, writing).await.unwrap_or(false)
 }
 
 #[async_trait]
@@ -137,7 +156,10 @@ impl ServerApp for Edge {
         let peer = peer_address(&stream)?;
         let most = self.gateway.live.load().config.request.connections;
         match self.connections.take(most, &self.open) {
-            Some(_seat) => self.connection(stream, peer, shutdown).await,
+            Some(_seat) => {
+                let stream = self.encrypt(stream).await?;
+                self.connection(stream, peer, shutdown).await;
+            }
             None => self.turn_away(stream, peer).await,
         }
         None

@@ -20,5 +20,6 @@ mod limits;
 mod reloading;
 mod stores;
 mod telling;
+mod tls;
 mod tokens;
 mod wire;

@@ -1,6 +1,7 @@
 //! What the tests stand on: the gateway as a process, backends that record, a client that shows every byte, redis-server.
 
 pub mod backend;
+pub mod certificates;
 pub mod client;
 pub mod gateway;
 pub mod redis;
