@@ -79,6 +79,19 @@ pub struct ListenerDocument {
     /// Certificates, for an encrypted one.
     #[serde(default)]
     pub tls: Option<TlsDocument>,
+    /// HTTP/2: by ALPN on an encrypted listener, and on a plain one not, unless this says otherwise.
+    #[serde(default)]
+    pub http2: Option<Http2Document>,
+}
+
+/// `http2:`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Http2Document {
+    /// On a plain listener, with clients that know it beforehand (h2c).
+    Cleartext,
+    /// Not at all.
+    Off,
 }
 
 /// `tls:` of a listener

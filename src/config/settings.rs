@@ -56,6 +56,8 @@ pub struct ListenerSettings {
     pub address: SocketAddr,
     /// How it encrypts; `None` for a plain one.
     pub tls: Option<TlsSettings>,
+    /// Whether HTTP/2 is spoken: where it encrypts, with who agrees to it by ALPN, else with who begins with its preface.
+    pub http2: bool,
 }
 
 /// What a client may send before anything else is looked at.

@@ -5,6 +5,7 @@
 pub mod credential;
 pub mod envelope;
 pub mod head;
+pub mod head_http2;
 mod hex;
 pub mod limit;
 pub mod normalise;

@@ -10,22 +10,25 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use http::StatusCode;
 use pingora::apps::ServerApp;
-use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v1::server::HttpSession;
+use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use prometheus::IntGauge;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
-use crate::config::settings::{RequestBounds, TrustedProxies};
+use crate::config::settings::{ListenerSettings, RequestBounds, TrustedProxies};
 use crate::pipeline::Trail;
 use crate::policy::head;
 use crate::policy::refusal::Refusal;
+use crate::proxy::client::Wire;
 use crate::proxy::headers::Arrival;
+use crate::proxy::http2::Multiplexed;
+use crate::proxy::rewound::Rewound;
 use crate::proxy::seats::Seats;
 use crate::proxy::tls::Tls;
-use crate::proxy::{Gateway, Origin, respond};
+use crate::proxy::{Ending, Gateway, Origin, respond};
 use crate::telemetry::Outcome;
 
 /// While draining, a kept connection may bring one more request within this time before it is closed: a client that sends just as we
@@ -36,6 +39,8 @@ const LAST_REQUEST: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 32 << 20;
 const READ: usize = 4096;
+/// What an HTTP/2 client begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The application behind one listener.
 pub(super) struct Edge {
@@ -44,6 +49,7 @@ pub(super) struct Edge {
     open: IntGauge,
     in_flight: IntGauge,
     tls: Option<Arc<Tls>>,
+    http2: bool,
 }
 
 /// What came of waiting for a head.
@@ -58,10 +64,16 @@ enum Arrived {
 
 impl Edge {
     /// The edge of the listener that is called `listener` on metrics.
-    pub(super) fn new(gateway: Arc<Gateway>, connections: Arc<Seats>, listener: &str, tls: Option<Arc<Tls>>) -> Self {
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        connections: Arc<Seats>,
+        listener: &str,
+        settings: &ListenerSettings,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
         let metrics = &gateway.telemetry.metrics;
         let (open, in_flight) = (metrics.connections(listener), metrics.in_flight(listener));
-        Self { gateway, connections, open, in_flight, tls }
+        Self { gateway, connections, open, in_flight, tls, http2: settings.http2 }
     }
 
     /// Encrypts a connection where the listener does; `None` when the client does not manage in time.
@@ -72,10 +84,34 @@ impl Edge {
         }
     }
 
+    /// Whether the client speaks HTTP/2: agreed upon in the handshake, or, where the listener takes it in the clear, begun with the
+    /// preface (RFC 9113 section 3.4). Reads as much as tells the two apart.
+    async fn speaks_http2(&self, stream: &mut Stream, buffer: &mut BytesMut, shutdown: &ShutdownWatch) -> bool {
+        if self.tls.is_some() {
+            return stream.selected_alpn_proto() == Some(ALPN::H2);
+        }
+        let bounds = self.gateway.live.load().config.request.clone();
+        if !self.http2 || !first_bytes(stream, buffer, bounds.idle_timeout, shutdown).await {
+            return false;
+        }
+        let late_at = Instant::now() + bounds.header_timeout;
+        while buffer.len() < PREFACE.len() && PREFACE.starts_with(buffer) {
+            buffer.reserve(READ);
+            if !matches!(timeout_at(late_at, stream.read_buf(buffer)).await, Ok(Ok(1..))) {
+                return false;
+            }
+        }
+        buffer.starts_with(PREFACE)
+    }
+
     /// One connection: request after request until one side has enough.
     async fn connection(&self, stream: Stream, peer: IpAddr, shutdown: &ShutdownWatch) {
-        let origin = Origin { peer, is_tls: stream.get_ssl_digest().is_some(), in_flight: &self.in_flight };
+        let origin = Origin { peer, is_tls: self.tls.is_some(), in_flight: self.in_flight.clone() };
         let (mut stream, mut buffer) = (stream, BytesMut::new());
+        if self.speaks_http2(&mut stream, &mut buffer, shutdown).await {
+            let connection = Multiplexed { gateway: &self.gateway, origin: &origin, shutdown };
+            return connection.serve(Rewound::new(buffer, stream)).await;
+        }
         loop {
             let bounds = self.gateway.live.load().config.request.clone();
             let mut began = Instant::now();
@@ -99,9 +135,9 @@ impl Edge {
             }
             session.set_total_drain_timeout(Some(LINGER));
             let mut session = ServerSession::H1(session);
-            let is_whole = self.gateway.serve(&mut session, &origin).await;
+            let ending = self.gateway.serve(Wire::Http1(&mut session), &origin, Ok(())).await;
             let ServerSession::H1(session) = session else { return };
-            match next_request(session, is_whole, bounds.body_timeout).await {
+            match next_request(session, ending, bounds.body_timeout).await {
                 Some((reused, rest)) => (stream, buffer) = (reused, rest),
                 None => return,
             }
@@ -174,8 +210,8 @@ fn peer_address(stream: &Stream) -> Option<IpAddr> {
 /// Ends a request: the connection and what was read of the next request, where there may be one.
 ///
 /// What the client has not read yet and what it still sends are waited for, and not for long.
-async fn next_request(mut session: HttpSession, is_whole: bool, patience: Duration) -> Option<(Stream, BytesMut)> {
-    if !is_whole {
+async fn next_request(mut session: HttpSession, ending: Ending, patience: Duration) -> Option<(Stream, BytesMut)> {
+    if ending != Ending::Whole {
         // Dropped as it is: whoever has half an answer is not to take it for a whole one.
         return None;
     }

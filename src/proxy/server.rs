@@ -37,8 +37,9 @@ use crate::tls::Protocols;
 const READ_BUFFER: usize = 0;
 const WRITE_BUFFER: usize = 8 << 10;
 
-/// What an encrypted listener speaks.
-const PROTOCOLS: Protocols = &[b"http/1.1"];
+/// What an encrypted listener speaks, with HTTP/2 and without.
+const HTTP2_OR_1: Protocols = &[b"h2", b"http/1.1"];
+const HTTP1: Protocols = &[b"http/1.1"];
 
 /// Listeners that are bound and not served yet.
 pub struct Bound {
@@ -102,7 +103,8 @@ pub async fn run(bound: Bound, config: Config, path: PathBuf, log: Arc<Log>) -> 
     let mut services = JoinSet::new();
     for (address, listener, settings) in bound.listeners {
         let tls = encryption(address, &settings, &gateway.telemetry.metrics)?;
-        let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&connections), &address.to_string(), tls.clone());
+        let name = address.to_string();
+        let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&connections), &name, &settings, tls.clone());
         services.spawn(serve(address, listener, edge, tls, draining.clone()));
         tracing::info!(%address, tls = settings.tls.is_some(), "listening");
     }
@@ -149,7 +151,8 @@ fn encryption(
     metrics: &Arc<Metrics>,
 ) -> Result<Option<Arc<Tls>>, String> {
     let Some(tls) = &settings.tls else { return Ok(None) };
-    Tls::new(tls.clone(), PROTOCOLS, address.to_string(), Arc::clone(metrics)).map(|tls| Some(Arc::new(tls)))
+    let protocols = if settings.http2 { HTTP2_OR_1 } else { HTTP1 };
+    Tls::new(tls.clone(), protocols, address.to_string(), Arc::clone(metrics)).map(|tls| Some(Arc::new(tls)))
 }
 
 /// One listener with pingora's accept loop behind it, until `shutdown`.

@@ -16,6 +16,7 @@ mod demonstration;
 mod envelopes;
 mod forwarding;
 mod house;
+mod http2;
 mod limits;
 mod reloading;
 mod stores;

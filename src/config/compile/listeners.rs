@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::config::compile::Compiler;
-use crate::config::document::{ListenerDocument, MinVersionDocument, TlsDocument};
+use crate::config::document::{Http2Document, ListenerDocument, MinVersionDocument, TlsDocument};
 use crate::config::settings::ListenerSettings;
 use crate::tls::{CertificateFiles, Culprit, MinVersion, TlsSettings, Validity};
 
@@ -14,14 +14,28 @@ impl Compiler<'_> {
             let at = at.to_string();
             let path = ["listeners", at.as_str(), "address"];
             let tls = document.tls.as_ref().map(|tls| self.tls(&at, tls));
+            let http2 = self.http2(&at, document);
             let Some(address) = self.address(&path, &document.address) else { continue };
             // Port 0 is another one each time.
             if address.port() != 0 && listeners.iter().any(|listener| listener.address == address) {
                 self.error(&path, format!("{address} is listed twice"));
             }
-            listeners.push(ListenerSettings { address, tls });
+            listeners.push(ListenerSettings { address, tls, http2 });
         }
         listeners
+    }
+
+    fn http2(&mut self, listener: &str, document: &ListenerDocument) -> bool {
+        if document.tls.is_some() && document.http2 == Some(Http2Document::Cleartext) {
+            let path = ["listeners", listener, "http2"];
+            self.error(&path, "this listener encrypts: HTTP/2 is offered in the handshake").hint =
+                Some("leave `http2` out, or write `off`".into());
+        }
+        match document.http2 {
+            Some(Http2Document::Cleartext) => true,
+            Some(Http2Document::Off) => false,
+            None => document.tls.is_some(),
+        }
     }
 
     fn tls(&mut self, listener: &str, document: &TlsDocument) -> TlsSettings {

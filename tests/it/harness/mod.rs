@@ -4,6 +4,7 @@ pub mod backend;
 pub mod certificates;
 pub mod client;
 pub mod gateway;
+pub mod http2;
 pub mod redis;
 pub mod token;
 
