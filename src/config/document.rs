@@ -50,6 +50,9 @@ pub struct Document {
     /// What is told about limits beside X-RateLimit-*.
     #[serde(default)]
     pub rate_limit_headers: RateLimitHeadersDocument,
+    /// Which pages of other origins may call from a browser; nothing is said about that without it.
+    #[serde(default)]
+    pub cors: Option<CorsDocument>,
     /// What happens to a backend's own errors.
     #[serde(default)]
     pub errors: ErrorsDocument,
@@ -507,6 +510,44 @@ pub enum OnStoreFailureDocument {
 pub struct RateLimitHeadersDocument {
     /// RateLimit and RateLimit-Policy of draft-ietf-httpapi-ratelimit-headers as well.
     pub ietf: bool,
+}
+
+/// `cors:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CorsDocument {
+    /// Exact origins, or `*` alone.
+    pub origins: Vec<String>,
+    /// What their pages may do.
+    pub methods: Vec<String>,
+    /// Which fields they may send.
+    pub headers: Vec<String>,
+    /// Which fields they may read.
+    pub expose: Vec<String>,
+    /// Whether browsers send cookies and the like.
+    pub credentials: bool,
+    /// How long a browser may remember what it was told.
+    pub max_age: Span,
+}
+
+impl Default for CorsDocument {
+    fn default() -> Self {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Self {
+            origins: Vec::new(),
+            methods: names(&["GET", "POST", "PUT", "PATCH", "DELETE"]),
+            headers: names(&["Authorization", "Content-Type", "X-Request-Id"]),
+            expose: names(&[
+                "X-Request-Id",
+                "X-RateLimit-Limit",
+                "X-RateLimit-Remaining",
+                "X-RateLimit-Reset",
+                "Retry-After",
+            ]),
+            credentials: false,
+            max_age: Span(std::time::Duration::from_secs(600)),
+        }
+    }
 }
 
 /// `errors:`

@@ -107,6 +107,10 @@ impl<'g> Request<'g> {
 
     async fn answer(&mut self) -> Result<End, Stop> {
         let snapshot = Arc::clone(&self.snapshot);
+        let (cors, head) = (&snapshot.admission.policy.cors, self.client.head());
+        if let Some(fields) = cors.as_ref().and_then(|cors| cors.preflight(&head.method, &head.headers)) {
+            return self.answer_preflight(fields).await;
+        }
         let permit = snapshot.admission.admit(self.client.head(), self.arrival.client, &mut self.trail).await?;
         self.check_body(&permit)?;
         let pool = snapshot.pool(permit.route()).ok_or(Refusal::Internal("pool"))?;
@@ -119,6 +123,14 @@ impl<'g> Request<'g> {
         self.journey.duration = started.elapsed();
         answer.release(&self.gateway.connector, &self.client).await;
         end
+    }
+
+    /// A browser's question before its request; it has no token and counts nowhere.
+    async fn answer_preflight(&mut self, fields: HeaderMap) -> Result<End, Stop> {
+        self.say_farewell();
+        let answered = respond::preflight(&mut self.client, fields, &self.arrival).await;
+        answered.map_err(|_| Stop::ClientGone)?;
+        Ok(End { status: StatusCode::NO_CONTENT, refusal: None, bytes_out: 0, ending: Ending::Whole })
     }
 
     /// What can be said of the body before it is read.
@@ -198,7 +210,7 @@ impl<'g> Request<'g> {
         let is_login = permit.principal().is_some() && normalise::is_login_redirect(status, location);
         let told = told(&self.trail, &self.snapshot);
         let mut fields = headers::answer(head, &told);
-        told.write(&mut fields, &self.arrival.request_id);
+        told.write(&mut fields, &self.arrival);
         self.say_farewell();
         let snapshot = Arc::clone(&self.snapshot);
         match &snapshot.admission.policy.backend_errors {
@@ -279,7 +291,7 @@ impl<'g> Request<'g> {
     async fn refuse(&mut self, refusal: Refusal) -> End {
         self.say_farewell();
         let told = told(&self.trail, &self.snapshot);
-        match respond::refuse(&mut self.client, &refusal, &told, &self.arrival.request_id).await {
+        match respond::refuse(&mut self.client, &refusal, &told, &self.arrival).await {
             Ok(bytes_out) => End { status: refusal.status(), refusal: Some(refusal), bytes_out, ending: Ending::Whole },
             Err(_) => self.left(Some(refusal)),
         }
@@ -329,11 +341,12 @@ impl<'g> Request<'g> {
 }
 
 /// What the answer tells about the request's limits.
-fn told<'t>(trail: &'t Trail, snapshot: &Snapshot) -> Told<'t> {
+fn told<'t>(trail: &'t Trail, snapshot: &'t Snapshot) -> Told<'t> {
     Told {
         quota: trail.decision.as_ref().and_then(|decision| decision.quota.as_ref()),
         ietf: snapshot.config.ietf_headers,
         is_limited: trail.route.as_ref().is_some_and(|route| !route.limits.is_empty()),
+        cors: snapshot.admission.policy.cors.as_ref(),
     }
 }
 

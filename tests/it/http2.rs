@@ -22,6 +22,8 @@ fn config(servers: &[std::net::SocketAddr], bounds: &str, routes: &str) -> Strin
     let listeners = format!("listeners: [{{address: \"127.0.0.1:0\", http2: cleartext}}]\nrequest: {{{bounds}}}");
     simple(servers, "few: {requests: 2, per: 1m}", routes)
         .replace("listeners: [{address: \"127.0.0.1:0\"}]", &listeners)
+        // Longer than a test: what ends, ends for another reason.
+        .replace("response: 2s", "response: 300s")
 }
 
 async fn gateway(bounds: &str) -> (Gateway, Backend) {
@@ -377,6 +379,11 @@ async fn an_expected_body_is_asked_for_after_authorisation() {
     assert_eq!(frames.next_of(HEADERS).await.unwrap().stream, 3, "the answer itself");
 }
 
+/// What the backend says next.
+async fn hear(heard: &mut tokio::sync::mpsc::UnboundedReceiver<&'static str>) -> Option<&'static str> {
+    tokio::time::timeout(crate::harness::PATIENCE, heard.recv()).await.expect("a word in time")
+}
+
 /// A backend that answers nothing, and says when a connection of its begins and ends.
 async fn silent() -> (std::net::SocketAddr, tokio::sync::mpsc::UnboundedReceiver<&'static str>) {
     let (say, heard) = tokio::sync::mpsc::unbounded_channel();
@@ -399,16 +406,16 @@ async fn who_cancels_a_request_cancels_it_at_the_backend() {
     let gateway = Gateway::start(&config(&[address], "", CONTACTS)).await;
     let client = Client::connect(gateway.address).await;
     let (answer, mut stream) = client.begin(get("/api/v1/contacts", &contacts()), true).await.unwrap();
-    assert_eq!(heard.recv().await, Some("asked"));
+    assert_eq!(hear(&mut heard).await, Some("asked"));
     stream.send_reset(h2::Reason::CANCEL);
     drop(answer);
-    assert_eq!(heard.recv().await, Some("left"));
+    assert_eq!(hear(&mut heard).await, Some("left"));
     assert_eq!(gateway.access_lines(1).await[0]["status"], 499);
     assert_eq!(client.send(get("/nothing", "t")).await.unwrap().status, 404, "the connection goes on");
     let (_answer, _stream) = client.begin(get("/api/v1/contacts", &contacts()), true).await.unwrap();
-    assert_eq!(heard.recv().await, Some("asked"));
+    assert_eq!(hear(&mut heard).await, Some("asked"));
     drop((client, _answer, _stream));
-    assert_eq!(heard.recv().await, Some("left"), "and so does who closes the connection");
+    assert_eq!(hear(&mut heard).await, Some("left"), "and so does who closes the connection");
     wait_for("the request to be given up", || async { (in_flight(&gateway).await == 0.0).then_some(()) }).await;
     assert_eq!(gateway.access_lines(3).await[2]["status"], 499);
 }
@@ -438,7 +445,7 @@ async fn more_requests_than_there_is_room_for_are_refused_and_bodies_that_are_no
         // As much as the window of one stream holds; nobody reads it.
         body.send_data(Bytes::from(vec![b'x'; 60_000]), false).unwrap();
         open.push((answer, body));
-        assert_eq!(heard.recv().await, Some("asked"));
+        assert_eq!(hear(&mut heard).await, Some("asked"));
     }
     let refused = client.send(get("/api/v1/contacts", &contacts())).await.unwrap();
     refused.assert_envelope(503, "SERVER_ERROR", "The service is temporarily unavailable, please retry.");
@@ -549,9 +556,9 @@ async fn who_lets_every_request_begin_and_cancels_it_is_shown_the_door_too() {
     let fields = get_block("/api/v1/contacts", &contacts());
     let mut cancelled = 0;
     while frames.send(HEADERS, END_HEADERS | END_STREAM, 2 * cancelled + 1, &fields).await && cancelled < 101 {
-        assert_eq!(heard.recv().await, Some("asked"));
+        assert_eq!(hear(&mut heard).await, Some("asked"));
         assert!(frames.send(RST_STREAM, 0, 2 * cancelled + 1, &8_u32.to_be_bytes()).await);
-        assert_eq!(heard.recv().await, Some("left"));
+        assert_eq!(hear(&mut heard).await, Some("left"));
         cancelled += 1;
     }
     assert_eq!((cancelled, frames.goaway().await), (101, Some(ENHANCE_YOUR_CALM)));

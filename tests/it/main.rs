@@ -12,6 +12,7 @@
 mod harness;
 
 mod checking;
+mod cors;
 mod demonstration;
 mod envelopes;
 mod forwarding;

@@ -1,6 +1,7 @@
 //! [`Document`] → [`Config`]: names resolved, values in range, and every problem at once with its place.
 
 mod auth;
+mod cors;
 mod limits;
 mod listeners;
 mod routes;
@@ -51,6 +52,7 @@ impl Compiler<'_> {
         let upstreams = self.upstreams(&document.upstreams);
         let routes = self.routes(document, &limits, &upstreams, auth.sources.len());
         let backend_errors = self.backend_errors(&document.errors, upstreams.values());
+        let cors = document.cors.as_ref().map(|cors| self.cors(cors));
         self.notices(document);
         Config {
             policy: Arc::new(Policy {
@@ -58,6 +60,7 @@ impl Compiler<'_> {
                 limits: limits.into_values().collect(),
                 upstreams: upstreams.into_values().collect(),
                 backend_errors,
+                cors,
             }),
             process,
             request: self.request(document),
