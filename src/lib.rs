@@ -12,3 +12,4 @@ pub mod ports;
 pub mod proxy;
 pub mod redis;
 pub mod telemetry;
+pub mod tls;

@@ -53,6 +53,9 @@ pub struct Document {
     /// Where callers ask for their limits.
     #[serde(default)]
     pub rate_limit_endpoint: RateLimitEndpointDocument,
+    /// Which pages of other origins may call from a browser; nothing is said about that without it.
+    #[serde(default)]
+    pub cors: Option<CorsDocument>,
     /// What happens to a backend's own errors.
     #[serde(default)]
     pub errors: ErrorsDocument,
@@ -79,6 +82,63 @@ pub struct Document {
 pub struct ListenerDocument {
     /// `ip:port`
     pub address: String,
+    /// Certificates, for an encrypted one.
+    #[serde(default)]
+    pub tls: Option<TlsDocument>,
+    /// HTTP/2: by ALPN on an encrypted listener, and on a plain one not, unless this says otherwise.
+    #[serde(default)]
+    pub http2: Option<Http2Document>,
+}
+
+/// `http2:`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Http2Document {
+    /// On a plain listener, with clients that know it beforehand (h2c).
+    Cleartext,
+    /// Not at all.
+    Off,
+}
+
+/// `tls:` of a listener
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsDocument {
+    /// A file in PEM: the certificate, then its chain.
+    pub certificate: PathBuf,
+    /// A file in PEM: its key.
+    pub key: PathBuf,
+    /// More of them, chosen by the host that a client names.
+    #[serde(default)]
+    pub certificates: Vec<CertificateDocument>,
+    /// The oldest version that is spoken.
+    #[serde(default)]
+    pub min_version: MinVersionDocument,
+    /// A file in PEM: who signs the certificates that clients then have to show.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+}
+
+/// One of `certificates:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateDocument {
+    /// A file in PEM: the certificate, then its chain.
+    pub certificate: PathBuf,
+    /// A file in PEM: its key.
+    pub key: PathBuf,
+}
+
+/// `min_version:`
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub enum MinVersionDocument {
+    /// TLS 1.2
+    #[default]
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// TLS 1.3
+    #[serde(rename = "1.3")]
+    Tls13,
 }
 
 /// `admin:`
@@ -486,6 +546,44 @@ pub struct RateLimitHeadersDocument {
 pub struct RateLimitEndpointDocument {
     /// Below `base_path`; empty for none.
     pub path: Option<String>,
+}
+
+/// `cors:`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CorsDocument {
+    /// Exact origins, or `*` alone.
+    pub origins: Vec<String>,
+    /// What their pages may do.
+    pub methods: Vec<String>,
+    /// Which fields they may send.
+    pub headers: Vec<String>,
+    /// Which fields they may read.
+    pub expose: Vec<String>,
+    /// Whether browsers send cookies and the like.
+    pub credentials: bool,
+    /// How long a browser may remember what it was told.
+    pub max_age: Span,
+}
+
+impl Default for CorsDocument {
+    fn default() -> Self {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Self {
+            origins: Vec::new(),
+            methods: names(&["GET", "POST", "PUT", "PATCH", "DELETE"]),
+            headers: names(&["Authorization", "Content-Type", "X-Request-Id"]),
+            expose: names(&[
+                "X-Request-Id",
+                "X-RateLimit-Limit",
+                "X-RateLimit-Remaining",
+                "X-RateLimit-Reset",
+                "Retry-After",
+            ]),
+            credentials: false,
+            max_age: Span(std::time::Duration::from_secs(600)),
+        }
+    }
 }
 
 /// `errors:`

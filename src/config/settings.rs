@@ -11,6 +11,7 @@ use crate::config::units::Secret;
 use crate::policy::Policy;
 use crate::policy::credential::TokenGrammar;
 use crate::policy::signed::{Expected, KeySet};
+use crate::tls::TlsSettings;
 
 /// Everything gateway.yaml says, checked.
 #[derive(Debug)]
@@ -39,13 +40,24 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessSettings {
     /// Where clients connect.
-    pub listeners: Vec<SocketAddr>,
+    pub listeners: Vec<ListenerSettings>,
     /// The admin listener.
     pub admin: SocketAddr,
     /// Worker threads.
     pub threads: usize,
     /// Whether the log is JSON or text for people.
     pub json_log: bool,
+}
+
+/// One of `listeners:`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// How it encrypts; `None` for a plain one.
+    pub tls: Option<TlsSettings>,
+    /// Whether HTTP/2 is spoken: where it encrypts, with who agrees to it by ALPN, else with who begins with its preface.
+    pub http2: bool,
 }
 
 /// What a client may send before anything else is looked at.

@@ -27,11 +27,11 @@ pub fn check(head: &[u8], max_fields: usize) -> Result<(), Refusal> {
     fields.finish()
 }
 
-fn bad(reason: &'static str) -> Refusal {
+pub(super) fn bad(reason: &'static str) -> Refusal {
     refused(StatusCode::BAD_REQUEST, reason)
 }
 
-fn refused(status: StatusCode, reason: &'static str) -> Refusal {
+pub(super) fn refused(status: StatusCode, reason: &'static str) -> Refusal {
     Refusal::BadRequest(status, reason)
 }
 
@@ -69,9 +69,7 @@ fn request_line(line: &[u8]) -> Result<Version, Refusal> {
     else {
         return Err(bad("head_request_line"));
     };
-    if method.is_empty() || method.len() > 32 || !method.iter().all(|octet| is_token(*octet)) {
-        return Err(bad("head_method"));
-    }
+    self::method(method)?;
     let version = match version {
         b"HTTP/1.1" => Version::Http11,
         b"HTTP/1.0" => Version::Http10,
@@ -80,7 +78,18 @@ fn request_line(line: &[u8]) -> Result<Version, Refusal> {
         }
         _ => return Err(bad("head_request_line")),
     };
-    // A tunnel and an echo of one's own headers are never routed, whatever their target.
+    self::target(method, target)?;
+    Ok(version)
+}
+
+/// A token of a plausible length.
+pub(super) fn method(method: &[u8]) -> Result<(), Refusal> {
+    let is_method = (1..=32).contains(&method.len()) && method.iter().all(|octet| is_token(*octet));
+    if is_method { Ok(()) } else { Err(bad("head_method")) }
+}
+
+/// The origin form, or the asterisk of OPTIONS; a tunnel and an echo of one's own headers are never routed, whatever their target.
+pub(super) fn target(method: &[u8], target: &[u8]) -> Result<(), Refusal> {
     if matches!(method, b"CONNECT" | b"TRACE") {
         return Err(Refusal::MethodNotAllowed(Methods::ALL));
     }
@@ -89,7 +98,7 @@ fn request_line(line: &[u8]) -> Result<Version, Refusal> {
     }
     let is_asterisk = target == b"*" && method == b"OPTIONS";
     let is_origin_form = target.starts_with(b"/") && target.iter().all(|octet| is_target(*octet));
-    if is_asterisk || is_origin_form { Ok(version) } else { Err(bad("head_target")) }
+    if is_asterisk || is_origin_form { Ok(()) } else { Err(bad("head_target")) }
 }
 
 /// What may stand in an origin-form target: visible ASCII without what `http::Uri` and RFC 3986 agree to exclude.
@@ -119,7 +128,7 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
 
 /// The fields that decide where a request ends and whom it is for.
 #[derive(Default)]
-struct Fields {
+pub(super) struct Fields {
     version: Version,
     hosts: usize,
     content_lengths: usize,
@@ -127,7 +136,7 @@ struct Fields {
 }
 
 impl Fields {
-    fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+    pub(super) fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
         if name.eq_ignore_ascii_case(b"host") {
             self.hosts += 1;
             if !is_host(value) {
@@ -155,7 +164,7 @@ impl Fields {
     }
 
     /// One Host in HTTP/1.1 (RFC 9112 section 3.2), at most one length, of one kind (section 6.1).
-    fn finish(self) -> Result<(), Refusal> {
+    pub(super) fn finish(self) -> Result<(), Refusal> {
         let has_host = self.hosts == 1 || (self.hosts == 0 && self.version == Version::Http10);
         let lengths = self.content_lengths + self.transfer_encodings;
         match self {
@@ -168,7 +177,7 @@ impl Fields {
 }
 
 /// `uri-host [":" port]` (RFC 9110 section 7.2) as names and addresses are really written.
-fn is_host(value: &[u8]) -> bool {
+pub(super) fn is_host(value: &[u8]) -> bool {
     let (host, port) = match value.iter().rposition(|octet| *octet == b':') {
         Some(at) if !value.ends_with(b"]") => {
             (value.get(..at).unwrap_or_default(), value.get(at + 1..).unwrap_or_default())

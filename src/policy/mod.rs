@@ -2,9 +2,11 @@
 //!
 //! Everything here can be tested with values alone; time is always an argument.
 
+pub mod cors;
 pub mod credential;
 pub mod envelope;
 pub mod head;
+pub mod head_http2;
 mod hex;
 pub mod limit;
 pub mod meter;
@@ -23,6 +25,7 @@ pub mod upstream;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::policy::cors::Cors;
 use crate::policy::limit::Limit;
 use crate::policy::normalise::BackendErrors;
 use crate::policy::route::RouteTable;
@@ -39,6 +42,8 @@ pub struct Policy {
     pub upstreams: Vec<Arc<Upstream>>,
     /// What happens to a backend's own error bodies.
     pub backend_errors: BackendErrors,
+    /// Which pages may call from a browser; `None` when nothing is said about that.
+    pub cors: Option<Cors>,
 }
 
 /// The address a request is attributed to: the connection's, or what a trusted proxy says of it.

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use http::Version;
 use http::header::EXPECT;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::ServerSession;
-use pingora::{Error, ErrorType};
 use tokio::time::timeout;
+
+pub(super) use crate::proxy::wire::Wire;
 
 /// A client in the middle of a request.
 pub(super) struct Client<'s> {
-    session: &'s mut ServerSession,
+    wire: Wire<'s>,
     patience: Duration,
     body: Body,
     awaits_continue: bool,
@@ -58,19 +58,18 @@ pub(super) struct Part {
 }
 
 impl<'s> Client<'s> {
-    /// The client whose request head `session` holds. Each wait for it is bounded by `patience`.
-    pub(super) fn new(session: &'s mut ServerSession, patience: Duration) -> Self {
-        session.set_read_timeout(Some(patience));
-        let head = session.req_header();
+    /// The client whose request head `wire` holds. Each wait for it is bounded by `patience`.
+    pub(super) fn new(mut wire: Wire<'s>, patience: Duration) -> Self {
+        let head = wire.head();
         // RFC 9110 section 10.1.1: an HTTP/1.0 client's expectation is ignored.
         let awaits_continue = head.headers.contains_key(EXPECT) && head.version != Version::HTTP_10;
-        let body = if session.is_body_empty() { Body::Complete } else { Body::Coming };
-        Self { session, patience, body, awaits_continue, most: u64::MAX, received: 0 }
+        let body = if wire.has_body() { Body::Coming } else { Body::Complete };
+        Self { wire, patience, body, awaits_continue, most: u64::MAX, received: 0 }
     }
 
     /// The head of the request.
     pub(super) fn head(&self) -> &RequestHeader {
-        self.session.req_header()
+        self.wire.head()
     }
 
     /// Lets at most `bytes` of body through from now on.
@@ -85,7 +84,7 @@ impl<'s> Client<'s> {
 
     /// Whether there was a body at all.
     pub(super) fn has_body(&mut self) -> bool {
-        !self.session.is_body_empty()
+        self.wire.has_body()
     }
 
     /// Bytes of body let through.
@@ -95,7 +94,7 @@ impl<'s> Client<'s> {
 
     /// Bytes of body sent.
     pub(super) fn sent(&self) -> usize {
-        self.session.body_bytes_sent()
+        self.wire.sent()
     }
 
     /// Takes no more of the body: whoever it was for does not want it.
@@ -105,64 +104,61 @@ impl<'s> Client<'s> {
 
     /// The next part of the body. After the last one this only ends when the client goes away. May be dropped and called again.
     pub(super) async fn part(&mut self) -> Result<Part, ClientFailure> {
-        if self.body == Body::Abandoned {
-            return std::future::pending().await;
+        match self.body {
+            Body::Coming => {}
+            Body::Complete => {
+                self.wire.gone().await;
+                return Err(ClientFailure::Gone);
+            }
+            Body::Abandoned => return std::future::pending().await,
         }
-        let read = self.session.read_body_or_idle(self.body == Body::Complete).await;
-        let bytes = read.map_err(|error| self.failure(&error))?.unwrap_or_default();
+        let bytes = self.wire.read(self.patience).await?.unwrap_or_default();
         self.received += bytes.len() as u64;
         if self.received > self.most {
             return Err(ClientFailure::TooLarge);
         }
-        let is_last = self.session.is_body_done();
+        let is_last = self.wire.is_body_done();
         if is_last {
             self.body = Body::Complete;
         }
         Ok(Part { bytes, is_last })
     }
 
-    fn failure(&self, error: &Error) -> ClientFailure {
-        match error.etype() {
-            _ if self.body == Body::Complete => ClientFailure::Gone,
-            ErrorType::ReadTimedout => ClientFailure::Late,
-            ErrorType::ReadError | ErrorType::ConnectionClosed => ClientFailure::Gone,
-            _ => ClientFailure::Malformed,
-        }
-    }
-
     /// Tells a client that waits for it to send its body.
     pub(super) async fn ask_for_body(&mut self) -> Result<(), ClientFailure> {
         match std::mem::take(&mut self.awaits_continue) && self.body == Body::Coming {
-            true => within(self.patience, self.session.write_continue_response()).await,
+            true => within(self.patience, self.wire.ask_for_body()).await,
             false => Ok(()),
         }
     }
 
     /// Sends the head of the answer.
     pub(super) async fn begin(&mut self, head: ResponseHeader) -> Result<(), ClientFailure> {
-        within(self.patience, self.session.write_response_header(Box::new(head))).await
+        within(self.patience, self.wire.begin(head)).await
     }
 
     /// Sends a part of the answer's body, and its end with it when it is the last.
     pub(super) async fn send(&mut self, bytes: Bytes, is_last: bool) -> Result<(), ClientFailure> {
-        within(self.patience, self.session.write_response_body(bytes, is_last)).await
+        within(self.patience, self.wire.send(bytes, is_last)).await
     }
 
     /// Makes the answer this connection's last.
     pub(super) fn end_connection(&mut self) {
-        self.session.set_keepalive(None);
+        self.wire.end_connection();
+    }
+
+    /// Makes sure that nobody takes what was sent so far for a whole answer.
+    pub(super) fn cut(&mut self) {
+        self.wire.cut();
     }
 
     /// Keeps the connection although the body was not read: the rest of it is read when the request is over.
     pub(super) fn keep_connection(&mut self) {
-        self.session.set_close_on_response_before_downstream_finish(false);
+        self.wire.keep_connection();
     }
 }
 
 /// Waits for the client as long as there is patience. A write that takes longer goes to somebody who does not read.
-async fn within<T>(patience: Duration, io: impl Future<Output = pingora::Result<T>>) -> Result<T, ClientFailure> {
-    match timeout(patience, io).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(_)) | Err(_) => Err(ClientFailure::Gone),
-    }
+async fn within<T>(patience: Duration, io: impl Future<Output = Result<T, ClientFailure>>) -> Result<T, ClientFailure> {
+    timeout(patience, io).await.unwrap_or(Err(ClientFailure::Gone))
 }

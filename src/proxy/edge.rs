@@ -10,21 +10,25 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use http::StatusCode;
 use pingora::apps::ServerApp;
-use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v1::server::HttpSession;
+use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use prometheus::IntGauge;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
-use crate::config::settings::{RequestBounds, TrustedProxies};
+use crate::config::settings::{ListenerSettings, RequestBounds, TrustedProxies};
 use crate::pipeline::Trail;
 use crate::policy::head;
 use crate::policy::refusal::Refusal;
+use crate::proxy::client::Wire;
 use crate::proxy::headers::Arrival;
+use crate::proxy::http2::Multiplexed;
+use crate::proxy::rewound::Rewound;
 use crate::proxy::seats::Seats;
-use crate::proxy::{Gateway, Origin, respond};
+use crate::proxy::tls::Tls;
+use crate::proxy::{Ending, Gateway, Origin, respond};
 use crate::telemetry::Outcome;
 
 /// While draining, a kept connection may bring one more request within this time before it is closed: a client that sends just as we
@@ -35,6 +39,8 @@ const LAST_REQUEST: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 32 << 20;
 const READ: usize = 4096;
+/// What an HTTP/2 client begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The application behind one listener.
 pub(super) struct Edge {
@@ -42,6 +48,8 @@ pub(super) struct Edge {
     connections: Arc<Seats>,
     open: IntGauge,
     in_flight: IntGauge,
+    tls: Option<Arc<Tls>>,
+    http2: bool,
 }
 
 /// What came of waiting for a head.
@@ -56,16 +64,54 @@ enum Arrived {
 
 impl Edge {
     /// The edge of the listener that is called `listener` on metrics.
-    pub(super) fn new(gateway: Arc<Gateway>, connections: Arc<Seats>, listener: &str) -> Self {
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        connections: Arc<Seats>,
+        listener: &str,
+        settings: &ListenerSettings,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
         let metrics = &gateway.telemetry.metrics;
         let (open, in_flight) = (metrics.connections(listener), metrics.in_flight(listener));
-        Self { gateway, connections, open, in_flight }
+        Self { gateway, connections, open, in_flight, tls, http2: settings.http2 }
+    }
+
+    /// Encrypts a connection where the listener does; `None` when the client does not manage in time.
+    async fn encrypt(&self, stream: Stream) -> Option<Stream> {
+        match &self.tls {
+            Some(tls) => tls.handshake(stream, self.gateway.live.load().config.request.header_timeout).await,
+            None => Some(stream),
+        }
+    }
+
+    /// Whether the client speaks HTTP/2: agreed upon in the handshake, or, where the listener takes it in the clear, begun with the
+    /// preface (RFC 9113 section 3.4). Reads as much as tells the two apart.
+    async fn speaks_http2(&self, stream: &mut Stream, buffer: &mut BytesMut, shutdown: &ShutdownWatch) -> bool {
+        if self.tls.is_some() {
+            return stream.selected_alpn_proto() == Some(ALPN::H2);
+        }
+        let bounds = self.gateway.live.load().config.request.clone();
+        if !self.http2 || !first_bytes(stream, buffer, bounds.idle_timeout, shutdown).await {
+            return false;
+        }
+        let late_at = Instant::now() + bounds.header_timeout;
+        while buffer.len() < PREFACE.len() && PREFACE.starts_with(buffer) {
+            buffer.reserve(READ);
+            if !matches!(timeout_at(late_at, stream.read_buf(buffer)).await, Ok(Ok(1..))) {
+                return false;
+            }
+        }
+        buffer.starts_with(PREFACE)
     }
 
     /// One connection: request after request until one side has enough.
     async fn connection(&self, stream: Stream, peer: IpAddr, shutdown: &ShutdownWatch) {
-        let origin = Origin { peer, is_tls: stream.get_ssl_digest().is_some(), in_flight: &self.in_flight };
+        let origin = Origin { peer, is_tls: self.tls.is_some(), in_flight: self.in_flight.clone() };
         let (mut stream, mut buffer) = (stream, BytesMut::new());
+        if self.speaks_http2(&mut stream, &mut buffer, shutdown).await {
+            let connection = Multiplexed { gateway: &self.gateway, origin: &origin, shutdown };
+            return connection.serve(Rewound::new(buffer, stream)).await;
+        }
         loop {
             let bounds = self.gateway.live.load().config.request.clone();
             let mut began = Instant::now();
@@ -89,9 +135,9 @@ impl Edge {
             }
             session.set_total_drain_timeout(Some(LINGER));
             let mut session = ServerSession::H1(session);
-            let is_whole = self.gateway.serve(&mut session, &origin).await;
+            let ending = self.gateway.serve(Wire::Http1(&mut session), &origin, Ok(())).await;
             let ServerSession::H1(session) = session else { return };
-            match next_request(session, is_whole, bounds.body_timeout).await {
+            match next_request(session, ending, bounds.body_timeout).await {
                 Some((reused, rest)) => (stream, buffer) = (reused, rest),
                 None => return,
             }
@@ -100,21 +146,24 @@ impl Edge {
 
     /// Answers on a connection on which no request could be read, and closes it.
     async fn refuse(&self, mut stream: Stream, refusal: &Refusal, peer: IpAddr, began: Instant) {
-        self.tell(&mut stream, refusal, peer, began).await;
+        let arrival = Arrival::new(&http::HeaderMap::new(), peer, false, &TrustedProxies::default());
+        let is_written = write(&mut stream, &respond::raw(refusal, &arrival.request_id)).await;
+        self.tell(refusal, &arrival, began, is_written);
         close(stream).await;
     }
 
-    /// Answers a connection for which there is no room, and drops it: to linger would be to make room.
+    /// Answers a connection for which there is no room, and drops it: to linger would be to make room. So would a handshake, and
+    /// therefore an encrypted connection gets no answer.
     async fn turn_away(&self, mut stream: Stream, peer: IpAddr) {
-        self.tell(&mut stream, &Refusal::Overloaded, peer, Instant::now()).await;
+        let (refusal, began) = (Refusal::Overloaded, Instant::now());
+        let arrival = Arrival::new(&http::HeaderMap::new(), peer, false, &TrustedProxies::default());
+        let is_written = self.tls.is_none() && write(&mut stream, &respond::raw(&refusal, &arrival.request_id)).await;
+        self.tell(&refusal, &arrival, began, is_written);
         let _ = timeout(LINGER, AsyncWriteExt::shutdown(&mut stream)).await;
     }
 
-    async fn tell(&self, stream: &mut Stream, refusal: &Refusal, peer: IpAddr, began: Instant) {
-        let arrival = Arrival::new(&http::HeaderMap::new(), peer, false, &TrustedProxies::default());
-        let answer = respond::raw(refusal, &arrival.request_id);
-        let writing = async { stream.write_all(&answer).await.is_ok() && stream.flush().await.is_ok() };
-        let is_written = timeout(LINGER, writing).await.unwrap_or(false);
+    /// Tells of a refusal without a request.
+    fn tell(&self, refusal: &Refusal, arrival: &Arrival, began: Instant, is_written: bool) {
         self.gateway.telemetry.record(&Outcome {
             request_id: arrival.id(),
             method: None,
@@ -124,11 +173,17 @@ impl Edge {
             trail: &Trail::default(),
             upstream: None,
             duration: began.elapsed(),
-            client: peer,
+            client: arrival.client.0,
             bytes_in: 0,
             bytes_out: if is_written { crate::policy::envelope::Envelope::of(refusal).body.len() } else { 0 },
         });
     }
+}
+
+/// Writes an answer, and does not wait for a client that does not read.
+async fn write(stream: &mut Stream, answer: &[u8]) -> bool {
+    let writing = async { stream.write_all(answer).await.is_ok() && stream.flush().await.is_ok() };
+    timeout(LINGER, writing).await.unwrap_or(false)
 }
 
 #[async_trait]
@@ -137,7 +192,10 @@ impl ServerApp for Edge {
         let peer = peer_address(&stream)?;
         let most = self.gateway.live.load().config.request.connections;
         match self.connections.take(most, &self.open) {
-            Some(_seat) => self.connection(stream, peer, shutdown).await,
+            Some(_seat) => {
+                let stream = self.encrypt(stream).await?;
+                self.connection(stream, peer, shutdown).await;
+            }
             None => self.turn_away(stream, peer).await,
         }
         None
@@ -152,8 +210,8 @@ fn peer_address(stream: &Stream) -> Option<IpAddr> {
 /// Ends a request: the connection and what was read of the next request, where there may be one.
 ///
 /// What the client has not read yet and what it still sends are waited for, and not for long.
-async fn next_request(mut session: HttpSession, is_whole: bool, patience: Duration) -> Option<(Stream, BytesMut)> {
-    if !is_whole {
+async fn next_request(mut session: HttpSession, ending: Ending, patience: Duration) -> Option<(Stream, BytesMut)> {
+    if ending != Ending::Whole {
         // Dropped as it is: whoever has half an answer is not to take it for a whole one.
         return None;
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use http::header::{
     ACCEPT, ACCEPT_RANGES, AUTHORIZATION, CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE,
     CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, ETAG, EXPECT, HOST, HeaderName, LAST_MODIFIED, LOCATION,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+    ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -16,6 +16,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use crate::config::settings::TrustedProxies;
 use crate::pipeline::Permit;
 use crate::policy::ClientIp;
+use crate::policy::cors::{self, Cors};
 use crate::policy::envelope::{JSON, quota_headers};
 use crate::policy::limit::Quota;
 use crate::policy::refusal::Refusal;
@@ -75,6 +76,8 @@ pub struct Arrival {
     pub client: ClientIp,
     /// Kept from the client or made here.
     pub request_id: HeaderValue,
+    /// The origin of the page that asks, where a browser says one.
+    pub origin: Option<HeaderValue>,
     forwarded_for: String,
     is_tls: bool,
 }
@@ -109,7 +112,13 @@ impl Arrival {
         chain.reverse();
         let client = ClientIp(chain.first().copied().unwrap_or(peer));
         let forwarded_for = chain.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
-        Self { client, request_id: request_id(headers.get(REQUEST_ID)), forwarded_for, is_tls }
+        Self {
+            client,
+            request_id: request_id(headers.get(REQUEST_ID)),
+            origin: headers.get(ORIGIN).cloned(),
+            forwarded_for,
+            is_tls,
+        }
     }
 
     /// The id as text.
@@ -271,12 +280,17 @@ pub struct Told<'a> {
     pub ietf: bool,
     /// Whether the route is limited, so that a backend's own fields are not to be believed.
     pub is_limited: bool,
+    /// What is said about calls from pages of other origins, where something is.
+    pub cors: Option<&'a Cors>,
 }
 
 impl Told<'_> {
     /// Writes the fields of this request over whatever is there.
-    pub fn write(&self, fields: &mut HeaderMap, request_id: &HeaderValue) {
-        fields.insert(REQUEST_ID, request_id.clone());
+    pub fn write(&self, fields: &mut HeaderMap, arrival: &Arrival) {
+        fields.insert(REQUEST_ID, arrival.request_id.clone());
+        if let Some(cors) = self.cors {
+            cors.write(arrival.origin.as_ref(), fields);
+        }
         let Some(quota) = self.quota else { return };
         for (name, value) in quota_headers(quota) {
             fields.insert(name, value);
@@ -315,7 +329,8 @@ fn passes_to_client(name: &HeaderName, told: &Told<'_>) -> bool {
         || ["x-powered-by", "x-generator", "x-aspnet-version", "x-runtime", "phpdebugbar-id", "x-clockwork-id"]
             .contains(&text)
         || text.starts_with("x-debug");
-    !(is_hop_by_hop(name) || is_software || (is_limit && told.is_limited))
+    let is_cors = told.cors.is_some() && text.starts_with(cors::PREFIX);
+    !(is_hop_by_hop(name) || is_software || is_cors || (is_limit && told.is_limited))
 }
 
 /// The fields without those that described a body which is being replaced.

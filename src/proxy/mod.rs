@@ -1,28 +1,34 @@
 //! pingora's side: from an accepted connection to a recorded outcome. The only folder that names pingora.
 //!
-//! [`edge`] reads the head of a request, [`request`] is the life of one request, [`exchange`] is its way to one server and back.
-//! pingora-core's sessions, connectors and listeners do the HTTP; its `ProxyHttp` loop is not used, because it answers and logs by
+//! [`edge`] reads the head of a request, [`http2`] takes a connection apart into its streams, [`request`] is the life of one request,
+//! [`exchange`] is its way to one server and back. pingora-core's sessions, connectors and listeners do the HTTP; its `ProxyHttp` loop is not used, because it answers and logs by
 //! itself where this gateway has promised an envelope, and cannot bound the time to the head of an answer.
 
 mod client;
 mod edge;
 mod exchange;
 mod headers;
+mod http2;
 mod pool;
 pub mod reload;
 mod request;
 mod respond;
+mod rewound;
 mod seats;
 pub mod server;
 pub mod snapshot;
+mod stream;
+mod tls;
+mod wire;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use pingora::connectors::http::Connector;
-use pingora::protocols::http::ServerSession;
 use tokio::sync::watch;
 
+use crate::policy::refusal::Refusal;
+use crate::proxy::client::Wire;
 use crate::proxy::request::Request;
 use crate::proxy::seats::Seats;
 use crate::proxy::snapshot::Live;
@@ -39,21 +45,33 @@ pub(crate) struct Gateway {
 }
 
 /// Where a request came in, and from whom.
-struct Origin<'a> {
+#[derive(Clone)]
+struct Origin {
     /// The other end of the connection.
     peer: IpAddr,
     /// Whether it is encrypted.
     is_tls: bool,
     /// The gauge of its listener.
-    in_flight: &'a prometheus::IntGauge,
+    in_flight: prometheus::IntGauge,
+}
+
+/// How a request ended for its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// With a whole answer.
+    Whole,
+    /// With half an answer, because its backend broke off.
+    Cut,
+    /// Without anybody to answer.
+    ClientGone,
 }
 
 impl Gateway {
-    /// Serves the request whose head `session` holds. Returns whether the connection may be used for another one.
-    async fn serve(&self, session: &mut ServerSession, origin: &Origin<'_>) -> bool {
+    /// Serves the request whose head `wire` holds; `verdict` is what the edge made of that.
+    async fn serve(&self, wire: Wire<'_>, origin: &Origin, verdict: Result<(), Refusal>) -> Ending {
         let snapshot = self.live.load();
         let most = snapshot.config.request.in_flight;
-        let seat = self.in_flight.take(most, origin.in_flight);
-        Request::new(self, session, snapshot, origin).serve(seat.as_ref()).await
+        let seat = self.in_flight.take(most, &origin.in_flight);
+        Request::new(self, wire, snapshot, origin).serve(verdict, seat.as_ref()).await
     }
 }

@@ -12,7 +12,7 @@ use crate::proxy::snapshot::{Foundation, Live, Snapshot};
 use crate::telemetry::log::Log;
 
 /// How often the file is looked at. A look is one `stat`; it also sees a Kubernetes ConfigMap being swapped under its symlink.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Brings changed configurations into force.
 pub struct Reloader {
@@ -24,8 +24,8 @@ pub struct Reloader {
     seen: Mutex<Option<Stamp>>,
 }
 
-/// What changes when a file is written or replaced.
-type Stamp = (SystemTime, u64);
+/// What changes when a file is written or replaced: when, and how long it is.
+pub(super) type Stamp = (SystemTime, u64);
 
 impl Reloader {
     /// Watches `path`, which `live` was loaded from.
@@ -89,7 +89,8 @@ impl Reloader {
     }
 }
 
-fn stamp(path: &std::path::Path) -> Option<Stamp> {
+/// The stamp of a file; `None` while it is not there.
+pub(super) fn stamp(path: &std::path::Path) -> Option<Stamp> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use pingora::protocols::http::ServerSession;
 
 use crate::pipeline::{Permit, Trail};
 use crate::policy::envelope::{CHALLENGE_INVALID, Envelope};
@@ -14,13 +13,13 @@ use crate::policy::normalise::{self, BackendErrors};
 use crate::policy::refusal::Refusal;
 use crate::policy::route::Destination;
 use crate::policy::upstream::Upstream;
-use crate::proxy::client::{Client, ClientFailure};
+use crate::proxy::client::{Client, ClientFailure, Wire};
 use crate::proxy::exchange::{self, Answer, ConnectFailure, Failure};
 use crate::proxy::headers::{self, Arrival, Told};
 use crate::proxy::pool::{NoPlace, Place, Pool};
 use crate::proxy::seats::Seat;
 use crate::proxy::snapshot::Snapshot;
-use crate::proxy::{Gateway, Origin, respond};
+use crate::proxy::{Ending, Gateway, Origin, respond};
 use crate::telemetry::{CLIENT_GONE, Outcome, UpstreamUse};
 
 /// One request with all that is known of it.
@@ -60,8 +59,7 @@ struct End {
     status: StatusCode,
     refusal: Option<Refusal>,
     bytes_out: usize,
-    /// Whether the answer is whole; a connection on which it is not has to be closed.
-    is_whole: bool,
+    ending: Ending,
 }
 
 impl From<Refusal> for Stop {
@@ -89,36 +87,36 @@ impl From<Failure> for Stop {
 }
 
 impl<'g> Request<'g> {
-    pub(super) fn new(
-        gateway: &'g Gateway,
-        session: &'g mut ServerSession,
-        snapshot: Arc<Snapshot>,
-        origin: &Origin<'_>,
-    ) -> Self {
-        let headers = &session.req_header().headers;
+    pub(super) fn new(gateway: &'g Gateway, wire: Wire<'g>, snapshot: Arc<Snapshot>, origin: &Origin) -> Self {
+        let headers = &wire.head().headers;
         let arrival = Arrival::new(headers, origin.peer, origin.is_tls, &snapshot.config.trusted_proxies);
-        let client = Client::new(session, snapshot.config.request.body_timeout);
+        let client = Client::new(wire, snapshot.config.request.body_timeout);
         let (trail, journey) = (Trail::default(), Journey::default());
         Self { gateway, client, snapshot, started: Instant::now(), arrival, trail, journey }
     }
 
-    /// Returns whether the connection may be used for another request. Without a `seat` there is no room for this one.
-    pub(super) async fn serve(mut self, seat: Option<&Seat>) -> bool {
-        let answered = match seat {
-            Some(_) => self.answer().await,
-            None => Err(Refusal::Overloaded.into()),
+    /// `verdict` is what the edge made of the head. Without a `seat` there is no room for this request.
+    pub(super) async fn serve(mut self, verdict: Result<(), Refusal>, seat: Option<&Seat>) -> Ending {
+        let answered = match (seat, verdict) {
+            (None, _) => Err(Refusal::Overloaded.into()),
+            (_, Err(refusal)) => Err(refusal.into()),
+            (Some(_), Ok(())) => self.answer().await,
         };
         let end = match answered {
             Ok(end) => end,
-            Err(Stop::ClientGone) => self.cut_off(client_gone(), None),
+            Err(Stop::ClientGone) => self.left(None),
             Err(Stop::Refused(refusal)) => self.refuse(refusal).await,
         };
         self.record(&end);
-        end.is_whole
+        end.ending
     }
 
     async fn answer(&mut self) -> Result<End, Stop> {
         let snapshot = Arc::clone(&self.snapshot);
+        let (cors, head) = (&snapshot.admission.policy.cors, self.client.head());
+        if let Some(fields) = cors.as_ref().and_then(|cors| cors.preflight(&head.method, &head.headers)) {
+            return self.answer_preflight(fields).await;
+        }
         let permit = snapshot.admission.admit(self.client.head(), self.arrival.client, &mut self.trail).await?;
         self.check_body(&permit)?;
         if permit.route().destination == Destination::RateLimits {
@@ -140,12 +138,20 @@ impl<'g> Request<'g> {
     async fn tell_rate_limits(&mut self, snapshot: &Snapshot, permit: &Permit) -> Result<End, Stop> {
         let quotas = snapshot.admission.standing(permit, self.arrival.client).await;
         let mut fields = HeaderMap::with_capacity(8);
-        told(&self.trail, snapshot).write(&mut fields, &self.arrival.request_id);
+        told(&self.trail, snapshot).write(&mut fields, &self.arrival);
         fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         self.say_farewell();
         let written = respond::write(&mut self.client, &Envelope::rate_limits(&quotas), fields).await;
         let bytes_out = written.map_err(|_| Stop::ClientGone)?;
-        Ok(End { status: StatusCode::OK, refusal: None, bytes_out, is_whole: true })
+        Ok(End { status: StatusCode::OK, refusal: None, bytes_out, ending: Ending::Whole })
+    }
+
+    /// A browser's question before its request; it has no token and counts nowhere.
+    async fn answer_preflight(&mut self, fields: HeaderMap) -> Result<End, Stop> {
+        self.say_farewell();
+        let answered = respond::preflight(&mut self.client, fields, &self.arrival).await;
+        answered.map_err(|_| Stop::ClientGone)?;
+        Ok(End { status: StatusCode::NO_CONTENT, refusal: None, bytes_out: 0, ending: Ending::Whole })
     }
 
     /// What can be said of the body before it is read.
@@ -239,7 +245,7 @@ impl<'g> Request<'g> {
         let is_login = permit.principal().is_some() && normalise::is_login_redirect(status, location);
         let told = told(&self.trail, &self.snapshot);
         let mut fields = headers::answer(head, &told);
-        told.write(&mut fields, &self.arrival.request_id);
+        told.write(&mut fields, &self.arrival);
         self.say_farewell();
         let snapshot = Arc::clone(&self.snapshot);
         match &snapshot.admission.policy.backend_errors {
@@ -267,11 +273,11 @@ impl<'g> Request<'g> {
         let status = head.status;
         self.client.begin(head).await.map_err(|_| Stop::ClientGone)?;
         match until(self.journey.ends, answer.relay(&mut self.client, between_reads)).await {
-            Ok(()) => Ok(End { status, refusal: None, bytes_out: self.client.sent(), is_whole: true }),
+            Ok(()) => Ok(End { status, refusal: None, bytes_out: self.client.sent(), ending: Ending::Whole }),
             Err(Failure::Client(_)) => Err(Stop::ClientGone),
             // Too late for an envelope: the connection is cut, so that nobody takes half an answer for a whole one.
-            Err(Failure::Late) => Ok(self.cut_off(status, Some(Refusal::GatewayTimeout))),
-            Err(_) => Ok(self.cut_off(status, Some(Refusal::BadGateway("upstream_cut_short")))),
+            Err(Failure::Late) => Ok(self.cut_off(status, Refusal::GatewayTimeout)),
+            Err(_) => Ok(self.cut_off(status, Refusal::BadGateway("upstream_cut_short"))),
         }
     }
 
@@ -314,15 +320,15 @@ impl<'g> Request<'g> {
         }
         let written = respond::write(&mut self.client, envelope, fields).await;
         let bytes_out = written.map_err(|_| Stop::ClientGone)?;
-        Ok(End { status: envelope.status, refusal: None, bytes_out, is_whole: true })
+        Ok(End { status: envelope.status, refusal: None, bytes_out, ending: Ending::Whole })
     }
 
     async fn refuse(&mut self, refusal: Refusal) -> End {
         self.say_farewell();
         let told = told(&self.trail, &self.snapshot);
-        match respond::refuse(&mut self.client, &refusal, &told, &self.arrival.request_id).await {
-            Ok(bytes_out) => End { status: refusal.status(), refusal: Some(refusal), bytes_out, is_whole: true },
-            Err(_) => self.cut_off(client_gone(), Some(refusal)),
+        match respond::refuse(&mut self.client, &refusal, &told, &self.arrival).await {
+            Ok(bytes_out) => End { status: refusal.status(), refusal: Some(refusal), bytes_out, ending: Ending::Whole },
+            Err(_) => self.left(Some(refusal)),
         }
     }
 
@@ -333,8 +339,16 @@ impl<'g> Request<'g> {
         }
     }
 
-    fn cut_off(&self, status: StatusCode, refusal: Option<Refusal>) -> End {
-        End { status, refusal, bytes_out: self.client.sent(), is_whole: false }
+    /// The backend broke off in the middle of its answer.
+    fn cut_off(&mut self, status: StatusCode, refusal: Refusal) -> End {
+        self.client.cut();
+        End { status, refusal: Some(refusal), bytes_out: self.client.sent(), ending: Ending::Cut }
+    }
+
+    /// The client went away, or does not read.
+    fn left(&mut self, refusal: Option<Refusal>) -> End {
+        self.client.cut();
+        End { status: client_gone(), refusal, bytes_out: self.client.sent(), ending: Ending::ClientGone }
     }
 
     fn record(&self, end: &End) {
@@ -362,11 +376,12 @@ impl<'g> Request<'g> {
 }
 
 /// What the answer tells about the request's limits.
-fn told<'t>(trail: &'t Trail, snapshot: &Snapshot) -> Told<'t> {
+fn told<'t>(trail: &'t Trail, snapshot: &'t Snapshot) -> Told<'t> {
     Told {
         quota: trail.decision.as_ref().and_then(|decision| decision.quota.as_ref()),
         ietf: snapshot.config.ietf_headers,
         is_limited: trail.route.as_ref().is_some_and(|route| !route.limits.is_empty()),
+        cors: snapshot.admission.policy.cors.as_ref(),
     }
 }
 

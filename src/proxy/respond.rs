@@ -8,7 +8,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use crate::policy::envelope::{self, Envelope, JSON};
 use crate::policy::refusal::Refusal;
 use crate::proxy::client::{Client, ClientFailure};
-use crate::proxy::headers::Told;
+use crate::proxy::headers::{Arrival, REQUEST_ID, Told};
 
 /// The reason of a body that is not framed as it should.
 pub(super) const BODY_FRAMING: &str = "body_framing";
@@ -20,17 +20,29 @@ pub(super) async fn refuse(
     client: &mut Client<'_>,
     refusal: &Refusal,
     told: &Told<'_>,
-    request_id: &HeaderValue,
+    arrival: &Arrival,
 ) -> Result<usize, ClientFailure> {
     let mut fields = HeaderMap::with_capacity(8);
     fields.extend(envelope::headers(refusal));
-    told.write(&mut fields, request_id);
+    told.write(&mut fields, arrival);
     match refusal {
         // Nobody knows where the next request would begin, or when.
         Refusal::BodyTimeout | Refusal::BodyTooLarge | Refusal::BadRequest(_, BODY_FRAMING) => client.end_connection(),
         _ => keep_if_drainable(client),
     }
     write(client, &Envelope::of(refusal), fields).await
+}
+
+/// Answers a preflight: 204 and what the browser has to know.
+pub(super) async fn preflight(
+    client: &mut Client<'_>,
+    mut fields: HeaderMap,
+    arrival: &Arrival,
+) -> Result<(), ClientFailure> {
+    fields.insert(REQUEST_ID, arrival.request_id.clone());
+    keep_if_drainable(client);
+    client.begin(head(StatusCode::NO_CONTENT, fields)).await?;
+    client.send(Bytes::new(), true).await
 }
 
 /// Writes an envelope under `fields`. Returns how many bytes of body went out.
@@ -89,7 +101,7 @@ pub(super) fn raw(refusal: &Refusal, request_id: &HeaderValue) -> Vec<u8> {
         (CONTENT_LENGTH, HeaderValue::from(envelope.body.len())),
         (http::header::DATE, pingora::protocols::http::date::get_cached_date()),
         (http::header::CONNECTION, HeaderValue::from_static("close")),
-        (crate::proxy::headers::REQUEST_ID, request_id.clone()),
+        (REQUEST_ID, request_id.clone()),
     ];
     fields.extend(envelope::headers(refusal));
     for (name, value) in &fields {

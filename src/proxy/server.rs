@@ -20,37 +20,47 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::admin::{self, Health};
-use crate::config::settings::Config;
+use crate::config::settings::{Config, ListenerSettings};
 use crate::proxy::Gateway;
 use crate::proxy::edge::Edge;
 use crate::proxy::reload::Reloader;
 use crate::proxy::seats::Seats;
 use crate::proxy::snapshot::{Foundation, Live, Snapshot};
+use crate::proxy::tls::Tls;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::Protocols;
 
 /// Reads go into the buffer of the head or the body; a head and a small body leave in one write.
 const READ_BUFFER: usize = 0;
 const WRITE_BUFFER: usize = 8 << 10;
 
+/// What an encrypted listener speaks, with HTTP/2 and without.
+const HTTP2_OR_1: Protocols = &[b"h2", b"http/1.1"];
+const HTTP1: Protocols = &[b"http/1.1"];
+
 /// Listeners that are bound and not served yet.
 pub struct Bound {
-    listeners: Vec<(SocketAddr, TcpListener)>,
+    listeners: Vec<(SocketAddr, TcpListener, ListenerSettings)>,
     admin: (SocketAddr, TcpListener),
 }
 
 impl Bound {
     /// Binds all listeners of a configuration, or says which one cannot be had.
     pub fn new(config: &Config) -> Result<Self, String> {
-        let listeners = config.process.listeners.iter().map(|address| bind(*address)).collect::<Result<_, _>>()?;
+        let bound =
+            config.process.listeners.iter().map(|settings| {
+                bind(settings.address).map(|(address, listener)| (address, listener, settings.clone()))
+            });
+        let listeners = bound.collect::<Result<_, _>>()?;
         Ok(Self { listeners, admin: bind(config.process.admin)? })
     }
 
     /// Where the gateway listens; the port that the system chose where the configuration says 0.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(|(address, _)| *address).collect()
+        self.listeners.iter().map(|(address, ..)| *address).collect()
     }
 
     /// Where the admin listener is.
@@ -91,10 +101,12 @@ pub async fn run(bound: Bound, config: Config, path: PathBuf, log: Arc<Log>) -> 
     let (admin_address, admin_listener) = bound.admin;
     let admin = tokio::spawn(admin::serve(admin_listener, health));
     let mut services = JoinSet::new();
-    for (address, listener) in bound.listeners {
-        let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&connections), &address.to_string());
-        services.spawn(serve(address, listener, edge, draining.clone()));
-        tracing::info!(%address, "listening");
+    for (address, listener, settings) in bound.listeners {
+        let tls = encryption(address, &settings, &gateway.telemetry.metrics)?;
+        let name = address.to_string();
+        let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&connections), &name, &settings, tls.clone());
+        services.spawn(serve(address, listener, edge, tls, draining.clone()));
+        tracing::info!(%address, tls = settings.tls.is_some(), "listening");
     }
     tracing::info!(address = %admin_address, "admin listening");
     let reloader = Reloader::new(path, Arc::clone(&live), foundation, log);
@@ -132,14 +144,41 @@ async fn drain(connections: &Seats, in_flight: &Seats, services: &mut JoinSet<()
     }
 }
 
+/// How a listener encrypts, if it does.
+fn encryption(
+    address: SocketAddr,
+    settings: &ListenerSettings,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<Tls>>, String> {
+    let Some(tls) = &settings.tls else { return Ok(None) };
+    let protocols = if settings.http2 { HTTP2_OR_1 } else { HTTP1 };
+    Tls::new(tls.clone(), protocols, address.to_string(), Arc::clone(metrics)).map(|tls| Some(Arc::new(tls)))
+}
+
 /// One listener with pingora's accept loop behind it, until `shutdown`.
-async fn serve(address: SocketAddr, listener: TcpListener, edge: Edge, shutdown: watch::Receiver<bool>) {
+async fn serve(
+    address: SocketAddr,
+    listener: TcpListener,
+    edge: Edge,
+    tls: Option<Arc<Tls>>,
+    shutdown: watch::Receiver<bool>,
+) {
     let name = address.to_string();
     let mut inherited = Fds::new();
     inherited.add(name.clone(), listener.into_raw_fd());
     let mut service = Service::new(name.clone(), edge);
     service.add_listener(ListenerConfig::tcp(name).l4_buffer(L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER)));
-    service.start_service(Some(Arc::new(Mutex::new(inherited))), shutdown, 1).await;
+    let serving = service.start_service(Some(Arc::new(Mutex::new(inherited))), shutdown, 1);
+    let watching = async {
+        match tls {
+            Some(tls) => tls.watch().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = watching => {}
+    }
 }
 
 /// The signals the process listens to.

@@ -117,6 +117,9 @@ families! {
     normalised: IntCounterVec = "gateway_backend_errors_normalised_total" ["upstream"] "Error bodies of backends that became envelopes.";
     in_flight: IntGaugeVec = "gateway_requests_in_flight" ["listener"] "Requests being answered.";
     connections: IntGaugeVec = "gateway_connections" ["listener"] "Open connections of clients.";
+    handshakes_failed: IntCounterVec = "gateway_tls_handshake_failures_total" ["listener"] "Connections that did not come to be encrypted.";
+    certificate_end: GaugeVec = "gateway_certificate_expiry_timestamp_seconds" ["listener", "certificate"] "Until when the certificate in use is valid, by its file.";
+    certificate_reloads: IntCounterVec = "gateway_certificate_reloads_total" ["listener", "result"] "Changed certificate files that were applied, or refused.";
     log_lines_dropped: IntGauge = "gateway_log_lines_dropped" [] "Log lines dropped since the start because their reader was too slow.";
     reload_successful: IntGauge = "gateway_config_last_reload_successful" [] "1 if the last reload was applied, 0 if it was refused.";
     reload_timestamp: Gauge = "gateway_config_last_reload_timestamp_seconds" [] "When the configuration in force was applied.";
@@ -229,6 +232,23 @@ impl Metrics {
     /// The gauge of open connections on a listener.
     pub fn connections(&self, listener: &str) -> IntGauge {
         self.connections.with_label_values(&[listener])
+    }
+
+    /// Counts a connection to an encrypted listener that came to nothing.
+    pub fn handshake_failed(&self, listener: &str) {
+        self.handshakes_failed.with_label_values(&[listener]).inc();
+    }
+
+    /// Notes until when a certificate in use is valid, in Unix seconds.
+    pub fn certificate_ends(&self, listener: &str, certificate: &str, until: i64) {
+        #[expect(clippy::cast_precision_loss, reason = "seconds are exact for some hundred million years")]
+        self.certificate_end.with_label_values(&[listener, certificate]).set(until as f64);
+    }
+
+    /// Counts certificate files that changed.
+    pub fn certificates_reloaded(&self, listener: &str, applied: bool) {
+        let result = if applied { "applied" } else { "refused" };
+        self.certificate_reloads.with_label_values(&[listener, result]).inc();
     }
 
     /// Sets how many log lines were dropped.

@@ -52,6 +52,11 @@ fn pingora_is_named_in_its_own_room_alone() {
 }
 
 #[test]
+fn rustls_is_named_where_something_is_encrypted_alone() {
+    assert_named_only("rustls", &["tls/", "proxy/tls.rs", "auth/remote.rs"]);
+}
+
+#[test]
 fn the_redis_crate_is_named_where_redis_is_spoken_to_alone() {
     let rooms = ["redis/", "auth/redis.rs", "auth/revocation.rs", "limits/redis.rs"];
     assert_named_only("redis::cmd", &rooms);
@@ -85,6 +90,7 @@ fn the_policy_asks_nobody_and_has_no_clock() {
 fn imports_run_one_way() {
     for (room, forbidden) in [
         ("config/", &["crate::proxy", "crate::auth", "crate::limits", "crate::cli"][..]),
+        ("tls/", &["crate::config", "crate::proxy", "crate::policy", "crate::cli"]),
         ("auth/", &["crate::proxy", "crate::limits", "crate::pipeline", "crate::cli"]),
         ("limits/", &["crate::proxy", "crate::auth", "crate::pipeline", "crate::cli"]),
         ("redis/", &["crate::proxy", "crate::auth", "crate::limits", "crate::pipeline", "crate::policy", "crate::cli"]),

@@ -1,7 +1,9 @@
 //! [`Document`] → [`Config`]: names resolved, values in range, and every problem at once with its place.
 
 mod auth;
+mod cors;
 mod limits;
+mod listeners;
 mod routes;
 mod upstreams;
 
@@ -55,6 +57,7 @@ impl Compiler<'_> {
         let routes = self.routes(document, &limits, &upstreams, auth.sources.len());
         self.slots(redis.as_ref(), &routes);
         let backend_errors = self.backend_errors(&document.errors, upstreams.values());
+        let cors = document.cors.as_ref().map(|cors| self.cors(cors));
         self.notices(document);
         Config {
             policy: Arc::new(Policy {
@@ -62,6 +65,7 @@ impl Compiler<'_> {
                 limits: limits.into_values().collect(),
                 upstreams: upstreams.into_values().collect(),
                 backend_errors,
+                cors,
             }),
             process,
             request: self.request(document),
@@ -133,20 +137,11 @@ impl Compiler<'_> {
     }
 
     fn process(&mut self, document: &Document) -> ProcessSettings {
-        let mut listeners: Vec<SocketAddr> = Vec::new();
-        for (at, listener) in document.listeners.iter().enumerate() {
-            let at = at.to_string();
-            let path = ["listeners", at.as_str(), "address"];
-            if let Some(address) = self.address(&path, &listener.address) {
-                if listeners.contains(&address) {
-                    self.error(&path, format!("{address} is listed twice"));
-                }
-                listeners.push(address);
-            }
-        }
+        let listeners = self.listeners(&document.listeners);
         let admin = document.admin.as_ref().map_or(DEFAULT_ADMIN, |admin| admin.address.as_str());
         let admin = self.address(&["admin", "address"], admin);
-        if admin.is_some_and(|admin| admin.port() != 0 && listeners.contains(&admin)) {
+        let is_public = |admin: SocketAddr| listeners.iter().any(|listener| listener.address == admin);
+        if admin.is_some_and(|admin| admin.port() != 0 && is_public(admin)) {
             self.error(&["admin", "address"], "the admin listener is one of `listeners`: it would be public");
         }
         ProcessSettings {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -56,9 +56,14 @@ impl Response {
     }
 }
 
+/// Whatever bytes can be sent over.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
 /// A connection for one request after the other.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Duplex>,
     buffer: Vec<u8>,
 }
 
@@ -74,17 +79,22 @@ impl Connection {
     pub async fn open(address: SocketAddr) -> Self {
         let stream = timeout(PATIENCE, TcpStream::connect(address)).await.expect("in time").expect("a connection");
         stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self::over(stream)
+    }
+
+    /// Takes a connection that is there already.
+    pub fn over(stream: impl Duplex + 'static) -> Self {
+        Self { stream: Box::new(stream), buffer: Vec::new() }
     }
 
     /// Sends bytes.
     pub async fn write(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.expect("written");
+        assert!(self.try_write(bytes).await, "written");
     }
 
     /// Sends bytes; false when the other side has closed.
     pub async fn try_write(&mut self, bytes: &[u8]) -> bool {
-        self.stream.write_all(bytes).await.is_ok()
+        self.stream.write_all(bytes).await.is_ok() && self.stream.flush().await.is_ok()
     }
 
     /// One request and its answer; `None` when the connection was closed instead.

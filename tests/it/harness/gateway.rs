@@ -89,6 +89,14 @@ impl Gateway {
         Self::spawn(command, folder).await
     }
 
+    /// The same with its files in `folder`.
+    pub async fn start_in(folder: TempDir, config: &str) -> Self {
+        std::fs::write(folder.path().join("gateway.yaml"), config).unwrap();
+        let mut command = binary();
+        command.current_dir(folder.path()).arg("run");
+        Self::spawn(command, folder).await
+    }
+
     /// Starts `command`, which is to log JSON lines.
     pub async fn spawn(mut command: Command, folder: TempDir) -> Self {
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -114,6 +122,17 @@ impl Gateway {
         let admin = wait_for("the admin listener", find("admin listening")).await;
         let address = SocketAddr::from(([127, 0, 0, 1], address.port()));
         Self { process, folder, lines, errors, readers, presented: Mutex::default(), address, admin }
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// Where each of its listeners is, in the order of the configuration.
+    pub async fn listeners(&self, count: usize) -> Vec<SocketAddr> {
+        let lines = self.log_lines(count, |line| line["message"] == "listening").await;
+        lines.iter().map(|line| line["address"].as_str().unwrap().parse().unwrap()).collect()
     }
 
     /// The file it runs on.

@@ -1,9 +1,11 @@
 //! What the tests stand on: the gateway as a process, backends that record, a client that shows every byte, real stores.
 
 pub mod backend;
+pub mod certificates;
 pub mod client;
 pub mod database;
 pub mod gateway;
+pub mod http2;
 pub mod redis;
 pub mod token;
 
