@@ -11,20 +11,70 @@ use crate::policy::route::Methods;
 /// The longest request target, in bytes. RFC 9112 section 3 asks for 8000 at least.
 const MAX_TARGET: usize = 8192;
 
+/// What is wrong with a head, and whether it is clear all the same where its request ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flaw {
+    /// How it is refused.
+    pub refusal: Refusal,
+    /// Whether another request can follow on its connection.
+    pub framing: Framing,
+}
+
+/// Whether the next request can be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// It begins where the flawed one says that it ends.
+    Clear,
+    /// Two readers could look for it in two places.
+    Unclear,
+}
+
+impl From<Refusal> for Flaw {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, framing: Framing::Unclear }
+    }
+}
+
 /// Checks a complete head, up to and with its empty line. `max_fields` bounds the number of header fields.
-pub fn check(head: &[u8], max_fields: usize) -> Result<(), Refusal> {
+pub fn check(head: &[u8], max_fields: usize) -> Result<(), Flaw> {
     let lines = head.strip_suffix(b"\r\n\r\n").ok_or(bad("head_end"))?;
     let mut lines = Lines { rest: Some(lines) };
-    let version = request_line(lines.next().unwrap_or_default())?;
+    let mut flaw = None;
+    let version = request_line(lines.next().unwrap_or_default(), &mut flaw)?;
     let mut fields = Fields { version, ..Fields::default() };
     for (count, line) in lines.enumerate() {
         if count >= max_fields {
-            return Err(refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_many_fields"));
+            return Err(refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_many_fields").into());
         }
         let (name, value) = field(line)?;
-        fields.take(name, value)?;
+        note(fields.take(name, value), &mut flaw)?;
     }
-    fields.finish()
+    note(fields.finish(), &mut flaw)?;
+    flaw.map_or(Ok(()), |refusal| Err(Flaw { refusal, framing: Framing::Clear }))
+}
+
+/// Keeps the first flaw of a head whose framing is clear, and goes on: a worse one may follow.
+fn note(verdict: Result<(), Flaw>, first: &mut Option<Refusal>) -> Result<(), Flaw> {
+    match verdict {
+        Err(Flaw { refusal, framing: Framing::Clear }) => {
+            first.get_or_insert(refusal);
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn clear(refusal: Refusal) -> Flaw {
+    Flaw { refusal, framing: Framing::Clear }
+}
+
+/// The value of a field that complete lines of a head, which may be flawed, hold exactly once.
+pub fn only_value<'h>(head: &'h [u8], name: &str) -> Option<&'h [u8]> {
+    let end = head.windows(2).rposition(|pair| pair == b"\r\n")?;
+    let fields = Lines { rest: head.get(..end) }.skip(1).filter_map(|line| field(line).ok());
+    let mut values = fields.filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
+    let (_, value) = values.next()?;
+    values.next().is_none().then_some(value)
 }
 
 pub(super) fn bad(reason: &'static str) -> Refusal {
@@ -62,8 +112,8 @@ enum Version {
     Http11,
 }
 
-/// `method SP request-target SP HTTP-version` (RFC 9112 section 3), with single spaces.
-fn request_line(line: &[u8]) -> Result<Version, Refusal> {
+/// `method SP request-target SP HTTP-version` (RFC 9112 section 3), with single spaces. A `flaw` of its target leaves its form clear.
+fn request_line(line: &[u8], flaw: &mut Option<Refusal>) -> Result<Version, Refusal> {
     let mut parts = line.split(|octet| *octet == b' ');
     let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -78,7 +128,11 @@ fn request_line(line: &[u8]) -> Result<Version, Refusal> {
         }
         _ => return Err(bad("head_request_line")),
     };
-    self::target(method, target)?;
+    match self::target(method, target) {
+        // What follows a CONNECT may be meant for the tunnel.
+        Err(refusal) if method == b"CONNECT" => return Err(refusal),
+        verdict => *flaw = verdict.err(),
+    }
     Ok(version)
 }
 
@@ -136,16 +190,16 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    pub(super) fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+    pub(super) fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), Flaw> {
         if name.eq_ignore_ascii_case(b"host") {
             self.hosts += 1;
             if !is_host(value) {
-                return Err(bad("head_host"));
+                return Err(clear(bad("head_host")));
             }
         } else if name.eq_ignore_ascii_case(b"content-length") {
             self.content_lengths += 1;
             if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
-                return Err(bad("head_content_length"));
+                return Err(bad("head_content_length").into());
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.transfer_encodings += 1;
@@ -155,22 +209,23 @@ impl Fields {
                     refused(StatusCode::NOT_IMPLEMENTED, "head_transfer_coding")
                 } else {
                     bad("head_transfer_encoding")
-                });
+                }
+                .into());
             }
         } else if name.eq_ignore_ascii_case(b"expect") && !value.eq_ignore_ascii_case(b"100-continue") {
-            return Err(refused(StatusCode::EXPECTATION_FAILED, "head_expectation"));
+            return Err(clear(refused(StatusCode::EXPECTATION_FAILED, "head_expectation")));
         }
         Ok(())
     }
 
     /// One Host in HTTP/1.1 (RFC 9112 section 3.2), at most one length, of one kind (section 6.1).
-    pub(super) fn finish(self) -> Result<(), Refusal> {
+    pub(super) fn finish(self) -> Result<(), Flaw> {
         let has_host = self.hosts == 1 || (self.hosts == 0 && self.version == Version::Http10);
         let lengths = self.content_lengths + self.transfer_encodings;
         match self {
-            _ if !has_host => Err(bad("head_host")),
-            _ if lengths > 1 => Err(bad("head_two_lengths")),
-            Self { version: Version::Http10, transfer_encodings: 1.., .. } => Err(bad("head_transfer_encoding")),
+            _ if lengths > 1 => Err(bad("head_two_lengths").into()),
+            Self { version: Version::Http10, transfer_encodings: 1.., .. } => Err(bad("head_transfer_encoding").into()),
+            _ if !has_host => Err(clear(bad("head_host"))),
             _ => Ok(()),
         }
     }
@@ -205,7 +260,7 @@ mod tests {
     fn verdict(head: &str) -> String {
         match check(head.as_bytes(), 100) {
             Ok(()) => "ok".into(),
-            Err(refusal) => format!("{} {}", refusal.status().as_u16(), refusal.reason()),
+            Err(Flaw { refusal, .. }) => format!("{} {}", refusal.status().as_u16(), refusal.reason()),
         }
     }
 
@@ -307,6 +362,32 @@ mod tests {
         assert_eq!(with("Host: x\r\n"), "400 head_host");
         for host in ["", "a b", "a,b", "a@b", "a/b", "a:", "a:x", "a:999999", "[::1", "[x]", "::1"] {
             assert_eq!(verdict(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), "400 head_host", "{host}");
+        }
+    }
+
+    #[test]
+    fn what_leaves_no_doubt_where_the_request_ends_is_told_apart() {
+        let framing = |head: &str| check(head.as_bytes(), 100).map_err(|flaw| flaw.framing);
+        for clear in [
+            "TRACE / HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET http://x/ HTTP/1.1\r\nHost: x\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\r\nExpect: y\r\n\r\n",
+        ] {
+            assert_eq!(framing(clear), Err(Framing::Clear), "{clear}");
+            let unclear = clear.replace("\r\n\r\n", "\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n");
+            assert_eq!(framing(&unclear), Err(Framing::Unclear), "{unclear}");
+        }
+        assert_eq!(framing("CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n"), Err(Framing::Unclear));
+    }
+
+    #[test]
+    fn a_value_is_found_in_a_flawed_head_where_it_is_whole_and_alone() {
+        let found = |head: &'static str| only_value(head.as_bytes(), "x-id");
+        assert_eq!(found("GET / HTTP/1.1\r\nA B: c\r\nX-Id: a\r\n\r\n"), Some(&b"a"[..]));
+        assert_eq!(found("GET / HTTP/1.1\r\nX-Id: a\r\nHos"), Some(&b"a"[..]));
+        for head in ["GET / HTTP/1.1\r\nX-Id: a", "X-Id: a\r\n\r\n", "G\r\nX-Id: a\r\nx-id: a\r\n", ""] {
+            assert_eq!(found(head), None, "{head:?}");
         }
     }
 

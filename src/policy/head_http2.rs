@@ -28,15 +28,15 @@ pub fn check(head: &Parts, max_bytes: usize, max_fields: usize) -> Result<(), Re
         return Err(bad("head_scheme"));
     }
     let mut fields = Fields::default();
-    fields.take(b"host", authority(head)?.as_bytes())?;
+    fields.take(b"host", authority(head)?.as_bytes()).map_err(|flaw| flaw.refusal)?;
     for (name, value) in head.headers.iter().filter(|(name, _)| **name != HOST) {
         // RFC 9113 section 8.2.1; HTTP/1 would read the value without it.
         if value.as_bytes().trim_ascii() != value.as_bytes() {
             return Err(bad("head_field_value"));
         }
-        fields.take(name.as_str().as_bytes(), value.as_bytes())?;
+        fields.take(name.as_str().as_bytes(), value.as_bytes()).map_err(|flaw| flaw.refusal)?;
     }
-    fields.finish()
+    fields.finish().map_err(|flaw| flaw.refusal)
 }
 
 /// `:path`

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::BytesMut;
-use http::StatusCode;
+use bytes::{Buf as _, BytesMut};
+use http::{HeaderValue, StatusCode};
 use pingora::apps::ServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v1::server::HttpSession;
@@ -20,10 +20,10 @@ use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use crate::config::settings::{ListenerSettings, RequestBounds, TrustedProxies};
 use crate::pipeline::Trail;
-use crate::policy::head;
+use crate::policy::head::{self, Flaw, Framing};
 use crate::policy::refusal::Refusal;
 use crate::proxy::client::Wire;
-use crate::proxy::headers::Arrival;
+use crate::proxy::headers::{Arrival, REQUEST_ID};
 use crate::proxy::http2::Multiplexed;
 use crate::proxy::rewound::Rewound;
 use crate::proxy::seats::Seats;
@@ -54,8 +54,8 @@ pub(super) struct Edge {
 
 /// What came of waiting for a head.
 enum Arrived {
-    /// The buffer begins with a complete head.
-    Head,
+    /// The buffer begins with a complete head, whose request is refused or not.
+    Head(Result<(), Refusal>),
     /// There is no further request.
     Nothing,
     /// What came is refused.
@@ -115,19 +115,24 @@ impl Edge {
         loop {
             let bounds = self.gateway.live.load().config.request.clone();
             let mut began = Instant::now();
-            match read_head(&mut stream, &mut buffer, &bounds, shutdown, &mut began).await {
-                Arrived::Head => {}
+            let verdict = match read_head(&mut stream, &mut buffer, &bounds, shutdown, &mut began).await {
+                Arrived::Head(verdict) => verdict,
                 Arrived::Nothing => return close(stream).await,
-                Arrived::Refused(refusal) => return self.refuse(stream, &refusal, peer, began).await,
-            }
+                Arrived::Refused(refusal) => {
+                    return self.refuse(stream, &refusal, &arrival(&buffer, peer), began).await;
+                }
+            };
+            let arrival = arrival(&buffer, peer);
             let mut session = HttpSession::new(stream);
             session.set_pipelined_prefix(std::mem::take(&mut buffer));
             session.set_pipelining_enabled(true);
             if !matches!(session.read_request().await, Ok(Some(_))) {
-                // The head passed our stricter reading, so this is a difference between the two readings: nobody may profit from it.
-                let refusal = Refusal::BadRequest(StatusCode::BAD_REQUEST, "head_disputed");
-                tracing::error!("pingora refused a head that the gateway had taken");
-                return self.refuse(session.into_inner(), &refusal, peer, began).await;
+                let refusal = verdict.err().unwrap_or_else(|| {
+                    // The head passed our stricter reading, so the two readings differ: nobody may profit from it.
+                    tracing::error!("pingora refused a head that the gateway had taken");
+                    Refusal::BadRequest(StatusCode::BAD_REQUEST, "head_disputed")
+                });
+                return self.refuse(session.into_inner(), &refusal, &arrival, began).await;
             }
             // What the client asked for decides; where it wants to keep the connection, it is kept for this long.
             if session.will_keepalive() {
@@ -135,7 +140,7 @@ impl Edge {
             }
             session.set_total_drain_timeout(Some(LINGER));
             let mut session = ServerSession::H1(session);
-            let ending = self.gateway.serve(Wire::Http1(&mut session), &origin, Ok(())).await;
+            let ending = self.gateway.serve(Wire::Http1(&mut session), &origin, verdict).await;
             let ServerSession::H1(session) = session else { return };
             match next_request(session, ending, bounds.body_timeout).await {
                 Some((reused, rest)) => (stream, buffer) = (reused, rest),
@@ -145,10 +150,9 @@ impl Edge {
     }
 
     /// Answers on a connection on which no request could be read, and closes it.
-    async fn refuse(&self, mut stream: Stream, refusal: &Refusal, peer: IpAddr, began: Instant) {
-        let arrival = Arrival::new(&http::HeaderMap::new(), peer, false, &TrustedProxies::default());
+    async fn refuse(&self, mut stream: Stream, refusal: &Refusal, arrival: &Arrival, began: Instant) {
         let is_written = write(&mut stream, &respond::raw(refusal, &arrival.request_id)).await;
-        self.tell(refusal, &arrival, began, is_written);
+        self.tell(refusal, arrival, began, is_written);
         close(stream).await;
     }
 
@@ -156,7 +160,7 @@ impl Edge {
     /// therefore an encrypted connection gets no answer.
     async fn turn_away(&self, mut stream: Stream, peer: IpAddr) {
         let (refusal, began) = (Refusal::Overloaded, Instant::now());
-        let arrival = Arrival::new(&http::HeaderMap::new(), peer, false, &TrustedProxies::default());
+        let arrival = arrival(&[], peer);
         let is_written = self.tls.is_none() && write(&mut stream, &respond::raw(&refusal, &arrival.request_id)).await;
         self.tell(&refusal, &arrival, began, is_written);
         let _ = timeout(LINGER, AsyncWriteExt::shutdown(&mut stream)).await;
@@ -178,6 +182,13 @@ impl Edge {
             bytes_out: if is_written { crate::policy::envelope::Envelope::of(refusal).body.len() } else { 0 },
         });
     }
+}
+
+/// Who a head came from that is not taken over, with the client's own id where that can be made out.
+fn arrival(head: &[u8], peer: IpAddr) -> Arrival {
+    let id = head::only_value(head, REQUEST_ID.as_str()).and_then(|value| HeaderValue::from_bytes(value).ok());
+    let headers = id.map(|id| (REQUEST_ID, id)).into_iter().collect();
+    Arrival::new(&headers, peer, false, &TrustedProxies::default())
 }
 
 /// Writes an answer, and does not wait for a client that does not read.
@@ -235,7 +246,7 @@ async fn read_head(
     shutdown: &ShutdownWatch,
     began: &mut Instant,
 ) -> Arrived {
-    if buffer.is_empty() && !first_bytes(stream, buffer, bounds.idle_timeout, shutdown).await {
+    if !begins(stream, buffer, bounds.idle_timeout, shutdown).await {
         return Arrived::Nothing;
     }
     *began = Instant::now();
@@ -246,7 +257,11 @@ async fn read_head(
             Err(refusal) => return Arrived::Refused(refusal),
             Ok(Some(end)) if end <= bounds.header_bytes => {
                 let checked = head::check(buffer.get(..end).unwrap_or_default(), bounds.headers);
-                return checked.map_or_else(Arrived::Refused, |()| Arrived::Head);
+                return match checked {
+                    Ok(()) => Arrived::Head(Ok(())),
+                    Err(Flaw { refusal, framing: Framing::Clear }) => Arrived::Head(Err(refusal)),
+                    Err(Flaw { refusal, framing: Framing::Unclear }) => Arrived::Refused(refusal),
+                };
             }
             Ok(None) if buffer.len() <= bounds.header_bytes => {}
             Ok(_) => {
@@ -265,7 +280,21 @@ async fn read_head(
     }
 }
 
-/// Waits for a request to begin; false when none does.
+/// Waits for a request to begin; false when none does. One empty line before it is left out (RFC 9112 section 2.2).
+async fn begins(stream: &mut Stream, buffer: &mut BytesMut, idle: Duration, shutdown: &ShutdownWatch) -> bool {
+    if buffer.is_empty() && !first_bytes(stream, buffer, idle, shutdown).await {
+        return false;
+    }
+    if **buffer == *b"\r" && !first_bytes(stream, buffer, idle, shutdown).await {
+        return false;
+    }
+    if buffer.starts_with(b"\r\n") {
+        buffer.advance(2);
+    }
+    !buffer.is_empty() || first_bytes(stream, buffer, idle, shutdown).await
+}
+
+/// Waits for bytes to come; false when none do.
 async fn first_bytes(stream: &mut Stream, buffer: &mut BytesMut, idle: Duration, shutdown: &ShutdownWatch) -> bool {
     buffer.reserve(READ);
     let mut shutdown = shutdown.clone();

@@ -25,8 +25,6 @@ async fn a_head_that_parsers_could_read_in_two_ways_is_refused() {
             "The request is malformed.",
         ),
         (format!("GET /api/v1/contacts HTTP/1.1\r\nHost: x\r\n{auth}X : y\r\n\r\n"), 400, "The request is malformed."),
-        (format!("GET /api/v1/contacts HTTP/1.1\r\n{auth}\r\n"), 400, "The request is malformed."),
-        ("GET http://x/api/v1/contacts HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), 400, "The request is malformed."),
         ("GET /api/v1/contacts HTTP/2.0\r\nHost: x\r\n\r\n".to_owned(), 505, "The request could not be processed."),
         (
             "POST /api/v1/contacts HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n".to_owned(),
@@ -43,7 +41,7 @@ async fn a_head_that_parsers_could_read_in_two_ways_is_refused() {
         assert!(connection.is_closed().await, "{request:?}");
     }
     assert!(backend.seen().is_empty());
-    assert_eq!(gateway.access_lines(9).await.len(), 9, "each is told");
+    assert_eq!(gateway.access_lines(7).await.len(), 7, "each is told");
 }
 
 #[tokio::test]
@@ -197,4 +195,74 @@ async fn requests_that_come_together_are_answered_in_their_order() {
     }
     let targets: Vec<String> = backend.seen().into_iter().map(|request| request.target).collect();
     assert_eq!(targets, ["/api/v1/contacts/1", "/api/v1/contacts/2", "/api/v1/contacts/3"]);
+}
+
+#[tokio::test]
+async fn a_refusal_keeps_the_connection_where_the_framing_is_clear_and_the_clients_id_always() {
+    let (gateway, backend) = gateway("").await;
+    let good =
+        format!("GET /api/v1/contacts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", token("w", "contacts"));
+    let malformed = "The request is malformed.";
+    let mut connection = Connection::open(gateway.address).await;
+    for (line, fields, status, message) in [
+        ("TRACE /a HTTP/1.1", "Host: x", 405, "This method is not allowed for this endpoint."),
+        ("GET /a HTTP/1.1", "Host: x\r\nExpect: miracles", 417, "The request could not be processed."),
+        (&format!("GET /{} HTTP/1.1", "a".repeat(9000)), "Host: x", 414, "The request could not be processed."),
+        ("GET http://x/a HTTP/1.1", "Host: x", 400, malformed),
+        ("GET /a\"b HTTP/1.1", "Host: x", 400, malformed),
+        ("GET /a HTTP/1.1", "X: y", 400, malformed),
+    ] {
+        for body in ["", "GET /smuggled HTTP/1.1\r\n\r\n"] {
+            let length = body.len();
+            let request =
+                format!("{line}\r\n{fields}\r\nX-Request-Id: mine\r\nContent-Length: {length}\r\n\r\n{body}{good}");
+            if length > 0 && status == 417 {
+                // Whether a client that waits for 100 Continue sends its body nobody knows.
+                continue;
+            }
+            connection.write(request.as_bytes()).await;
+            let answer = connection.read(b"GET").await.unwrap();
+            answer.assert_envelope(status, "BAD_REQUEST", message);
+            assert_eq!(answer.header("x-request-id"), Some("mine"), "{line}");
+            assert_eq!(connection.read(b"GET").await.map(|answer| answer.status), Some(200), "{line} {fields} {body}");
+        }
+    }
+    assert!(backend.seen().iter().all(|request| request.target == "/api/v1/contacts"));
+    // A tunnel, two lengths, a field that is none, and a Host that pingora does not read.
+    for flawed in [
+        "GET / HTTP/1.1\r\nHost: x@y\r\nX-Request-Id: mine\r\n\r\n",
+        "CONNECT x:1 HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\n\r\n",
+        "GET http://x/ HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\nA B: c\r\n\r\n",
+    ] {
+        let mut connection = Connection::open(gateway.address).await;
+        connection.write(format!("{flawed}{good}").as_bytes()).await;
+        let answer = connection.read(b"GET").await.unwrap();
+        assert_eq!(
+            (answer.header("connection"), answer.header("x-request-id")),
+            (Some("close"), Some("mine")),
+            "{flawed}"
+        );
+        assert!(connection.is_closed().await, "{flawed}");
+    }
+}
+
+#[tokio::test]
+async fn one_empty_line_before_a_request_is_left_out() {
+    let (gateway, backend) = gateway("header_timeout: 500ms").await;
+    let good =
+        format!("GET /api/v1/contacts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", token("w", "contacts"));
+    let mut connection = Connection::open(gateway.address).await;
+    for pieces in [vec!["\r\n", &good], vec!["\r", "\n", &good], vec![&good, "\r\n", &good]] {
+        for piece in &pieces {
+            connection.write(piece.as_bytes()).await;
+            tokio::task::yield_now().await;
+        }
+        for _ in pieces.iter().filter(|piece| piece.starts_with("GET")) {
+            assert_eq!(connection.read(b"GET").await.unwrap().status, 200, "{pieces:?}");
+        }
+    }
+    assert_eq!(backend.seen().len(), 4);
+    let two = gateway.send(&format!("\r\n\r\n{good}")).await;
+    two.assert_envelope(400, "BAD_REQUEST", "The request is malformed.");
 }
