@@ -63,8 +63,7 @@ impl Remote {
 
 /// A client that trusts what the machine trusts and waits `timeout` for a whole answer.
 pub(super) fn http_client(timeout: Duration) -> Client {
-    // One may be installed already; it is the same.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::tls::install_provider();
     let builder = Client::builder().timeout(timeout).connect_timeout(timeout).redirect(Policy::none()).no_proxy();
     // Fails only without a TLS provider.
     builder.user_agent(concat!("mailtrixy-gateway/", env!("CARGO_PKG_VERSION"))).build().unwrap_or_default()

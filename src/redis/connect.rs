@@ -53,8 +53,7 @@ pub(super) fn client(url: &RedisUrl, host: &str, settings: &LinkSettings) -> Res
     if !url.is_tls {
         return Client::open(info);
     }
-    // One may be installed already; it is the same.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::tls::install_provider();
     Client::build_with_tls(info, certificates(&settings.tls)?)
 }
 

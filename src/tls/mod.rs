@@ -16,6 +16,12 @@ use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 
 use crate::tls::names::{ByName, Named};
 
+/// Makes the one provider of cryptography the process' own, for those who ask rustls for it: the links to Redis and to services by https.
+pub fn install_provider() {
+    // One may be installed already; it is the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// `tls:` of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
