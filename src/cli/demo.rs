@@ -36,7 +36,10 @@ pub(super) fn demo() -> Result<(), Failure> {
         loaded.into_config().map_err(|report| format!("the demonstration's own configuration is broken\n{report}"))?;
     let tokens = Tokens::new(&config)?;
     demo::serve(backends)?;
-    run::serve(config, path.clone(), "", |bound| print(&welcome(bound, &tokens, &moved, &path.display().to_string())))
+    let bound = Bound::new(&config, None)?;
+    run::serve(bound, config, path.clone(), "", |bound| {
+        print(&welcome(bound, &tokens, &moved, &path.display().to_string()))
+    })
 }
 
 /// 32 random bytes in hexadecimal digits.

@@ -27,8 +27,14 @@ enum Command {
         #[arg(long)]
         backends_only: bool,
     },
-    /// Serves. SIGHUP or a changed file reloads, SIGTERM drains.
-    Run(ConfigArgument),
+    /// Serves. SIGHUP or a changed file reloads, SIGTERM drains, SIGQUIT hands over.
+    Run {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// Wait for the process that serves now to hand its listeners over (SIGQUIT to it).
+        #[arg(long)]
+        upgrade: bool,
+    },
     /// Says everything that is wrong with a configuration, with the line and a suggestion; exit status 1 if something is.
     Check(ConfigArgument),
     /// Tokens for people: mint, inspect, digest, revoke.
@@ -63,7 +69,7 @@ pub fn main() -> ExitCode {
     let ran = match Arguments::parse().command {
         Command::Demo { backends_only: true } => demo::backends_only(),
         Command::Demo { backends_only: false } => demo::demo(),
-        Command::Run(argument) => run::run(&argument.config),
+        Command::Run { config, upgrade } => run::run(&config.config, upgrade),
         Command::Check(argument) => check::check(&argument.config),
         Command::Token(command) => token::token(command),
     };

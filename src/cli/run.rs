@@ -5,24 +5,38 @@ use std::path::{Path, PathBuf};
 use crate::cli::Failure;
 use crate::cli::check::load;
 use crate::config::settings::Config;
+use crate::proxy::hand_over::Inherited;
 use crate::proxy::server::{self, Bound};
 use crate::telemetry::log::Log;
 
-pub(super) fn run(path: &Path) -> Result<(), Failure> {
+/// Serves; with `upgrade`, on the listeners of the process that serves now, which ends for it.
+pub(super) fn run(path: &Path, upgrade: bool) -> Result<(), Failure> {
     let loaded = load(path)?;
     let warnings = loaded.report();
     let config = loaded.into_config().map_err(|report| format!("{} cannot be used\n{report}", path.display()))?;
-    serve(config, path.to_owned(), &warnings, |_| Ok(()))
+    let inherited = match (upgrade, &config.hand_over) {
+        (false, _) => None,
+        (true, Some(socket)) => Some(Inherited::wait(socket)?),
+        (true, None) => {
+            let path = path.display();
+            return Err(format!(
+                "--upgrade needs `hand_over: {{socket: …}}` in {path}, where both processes find each other"
+            )
+            .into());
+        }
+    };
+    let bound = Bound::new(&config, inherited)?;
+    serve(bound, config, path.to_owned(), &warnings, |_| Ok(()))
 }
 
-/// Binds, calls `ready` with what was bound, and serves until the process is told to end.
+/// Calls `ready` with what is bound, and serves until the process is told to end.
 pub(super) fn serve(
+    bound: Bound,
     config: Config,
     path: PathBuf,
     warnings: &str,
     ready: impl FnOnce(&Bound) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let bound = Bound::new(&config)?;
     let (log, _guard) = Log::open(config.process.json_log, config.log_level);
     if !warnings.is_empty() {
         tracing::warn!("{}", warnings.trim_end());

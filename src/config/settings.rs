@@ -34,6 +34,8 @@ pub struct Config {
     pub log_level: tracing::Level,
     /// How long requests in flight have to finish after SIGTERM.
     pub grace: Duration,
+    /// Where a successor waits for the listeners.
+    pub hand_over: Option<PathBuf>,
 }
 
 /// Settings that a reload compares and cannot apply.

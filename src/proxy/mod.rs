@@ -7,6 +7,7 @@
 mod client;
 mod edge;
 mod exchange;
+pub mod hand_over;
 mod headers;
 mod http2;
 mod pool;

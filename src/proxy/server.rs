@@ -14,6 +14,7 @@ use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::server::Fds;
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -23,6 +24,7 @@ use crate::admin::{self, Health};
 use crate::config::settings::{Config, ListenerSettings};
 use crate::proxy::Gateway;
 use crate::proxy::edge::Edge;
+use crate::proxy::hand_over::{self, Inherited};
 use crate::proxy::reload::Reloader;
 use crate::proxy::seats::Seats;
 use crate::proxy::snapshot::{Foundation, Live, Snapshot};
@@ -45,17 +47,30 @@ const HTTP1: Protocols = &[b"http/1.1"];
 pub struct Bound {
     listeners: Vec<(SocketAddr, TcpListener, ListenerSettings)>,
     admin: (SocketAddr, TcpListener),
+    inherited: Option<Inherited>,
 }
 
 impl Bound {
-    /// Binds all listeners of a configuration, or says which one cannot be had.
-    pub fn new(config: &Config) -> Result<Self, String> {
-        let bound =
-            config.process.listeners.iter().map(|settings| {
-                bind(settings.address).map(|(address, listener)| (address, listener, settings.clone()))
-            });
-        let listeners = bound.collect::<Result<_, _>>()?;
-        Ok(Self { listeners, admin: bind(config.process.admin)? })
+    /// Takes the listeners of a configuration that were handed over and binds the others, or says which one cannot be had.
+    pub fn new(config: &Config, mut inherited: Option<Inherited>) -> Result<Self, String> {
+        let mut have = |address| match inherited.as_mut().and_then(|inherited| inherited.take(address)) {
+            Some(listener) => Ok((address, listener)),
+            None => bind(address),
+        };
+        let mut listeners = Vec::new();
+        for settings in &config.process.listeners {
+            let (address, listener) = have(settings.address)?;
+            listeners.push((address, listener, settings.clone()));
+        }
+        let admin = have(config.process.admin)?;
+        Ok(Self { listeners, admin, inherited })
+    }
+
+    /// The same sockets once more, to be handed over.
+    fn duplicates(&self) -> std::io::Result<Vec<(SocketAddr, TcpListener)>> {
+        let listeners = self.listeners.iter().map(|(address, listener, _)| (*address, listener));
+        let all = listeners.chain([(self.admin.0, &self.admin.1)]);
+        all.map(|(address, listener)| Ok((address, listener.try_clone()?))).collect()
     }
 
     /// Where the gateway listens; the port that the system chose where the configuration says 0.
@@ -97,6 +112,7 @@ pub async fn run(bound: Bound, config: Config, path: PathBuf, log: Arc<Log>) -> 
         draining: draining.clone(),
     });
     let mut signals = Signals::new()?;
+    let listeners = Arc::new(bound.duplicates().map_err(|error| format!("cannot keep the listeners: {error}"))?);
     let health = Health { live: Arc::clone(&live), draining: draining.clone(), metrics, log: Arc::clone(&log) };
     let (admin_address, admin_listener) = bound.admin;
     let admin = tokio::spawn(admin::serve(admin_listener, health));
@@ -109,17 +125,35 @@ pub async fn run(bound: Bound, config: Config, path: PathBuf, log: Arc<Log>) -> 
         tracing::info!(%address, tls = settings.tls.is_some(), "listening");
     }
     tracing::info!(address = %admin_address, "admin listening");
+    if let Some(inherited) = bound.inherited {
+        inherited.confirm();
+        tracing::info!("took over from the predecessor");
+    }
+    tell_systemd(&[NotifyState::Ready, NotifyState::MainPid(std::process::id())]);
     let reloader = Reloader::new(path, Arc::clone(&live), foundation, log);
     loop {
         tokio::select! {
             () = reloader.watch() => {}
             signal = signals.next() => match signal {
                 Signal::Reload => reloader.reload().await,
-                Signal::End => break,
+                Signal::HandOver => match hand_over(&live, &listeners).await {
+                    Ok(()) => {
+                        admin.abort();
+                        tracing::info!("handed over to the successor");
+                        break;
+                    }
+                    Err(why) => tracing::error!("not handed over, and serving on: {why}"),
+                },
+                Signal::End => {
+                    tell_systemd(&[NotifyState::Stopping]);
+                    break;
+                }
             },
             Some(ended) = services.join_next() => return Err(format!("a listener ended by itself: {ended:?}")),
         }
     }
+    // Nothing may keep a listener open that nobody serves.
+    drop(listeners);
     let grace = live.load().config.grace;
     tracing::info!("draining: no new connections, requests in flight have {grace:?}");
     let _ = shutdown.send(true);
@@ -130,6 +164,22 @@ pub async fn run(bound: Bound, config: Config, path: PathBuf, log: Arc<Log>) -> 
     live.load().flush().await;
     admin.abort();
     Ok(())
+}
+
+/// Hands the listeners to the successor that waits for them.
+async fn hand_over(live: &Live, listeners: &Arc<Vec<(SocketAddr, TcpListener)>>) -> Result<(), String> {
+    let socket = live.load().config.hand_over.clone();
+    let socket = socket.ok_or_else(|| "gateway.yaml has no `hand_over: {socket: …}`".to_owned())?;
+    let listeners = Arc::clone(listeners);
+    let handed = tokio::task::spawn_blocking(move || hand_over::hand_over(&socket, &listeners)).await;
+    handed.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+/// Tells systemd, where it wants to be told.
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, states) {
+        tracing::warn!("systemd was not told: {error}");
+    }
 }
 
 /// Waits for every connection to end by itself, which an idle one does within a second.
@@ -186,12 +236,14 @@ struct Signals {
     hangup: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
 }
 
 /// What a signal asks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Signal {
     Reload,
+    HandOver,
     End,
 }
 
@@ -202,6 +254,7 @@ impl Signals {
             hangup: listen(SignalKind::hangup())?,
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            quit: listen(SignalKind::quit())?,
         })
     }
 
@@ -210,6 +263,7 @@ impl Signals {
             _ = self.hangup.recv() => Signal::Reload,
             _ = self.terminate.recv() => Signal::End,
             _ = self.interrupt.recv() => Signal::End,
+            _ = self.quit.recv() => Signal::HandOver,
         }
     }
 

@@ -21,6 +21,7 @@ mod demonstration;
 mod envelopes;
 mod floods;
 mod forwarding;
+mod handing_over;
 mod house;
 mod http2;
 mod identity;

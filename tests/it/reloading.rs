@@ -96,15 +96,26 @@ async fn what_needs_a_restart_is_named_and_the_rest_applies() {
 }
 
 /// Clients that never stop asking, each on a connection that it keeps.
-struct Load {
+pub struct Load {
     stop: Arc<AtomicBool>,
     lanes: Vec<tokio::task::JoinHandle<()>>,
-    answered: Arc<AtomicUsize>,
+    /// Requests that were answered with 200.
+    pub answered: Arc<AtomicUsize>,
     failed: Arc<AtomicUsize>,
 }
 
 impl Load {
-    fn start(gateway: &Gateway, lanes: usize) -> Self {
+    /// Begins on so many connections.
+    pub fn start(gateway: &Gateway, lanes: usize) -> Self {
+        Self::begin(gateway, lanes, false)
+    }
+
+    /// The same with clients that open another connection when an answer was the last of theirs.
+    pub fn start_again_and_again(gateway: &Gateway, lanes: usize) -> Self {
+        Self::begin(gateway, lanes, true)
+    }
+
+    fn begin(gateway: &Gateway, lanes: usize, reconnects: bool) -> Self {
         let request = format!(
             "GET /api/v1/contacts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n",
             token("w", "contacts")
@@ -120,8 +131,10 @@ impl Load {
                     match connection.request(&request).await {
                         Some(answer) if answer.status == 200 => {
                             answered.fetch_add(1, Ordering::SeqCst);
-                            if answer.header("connection") == Some("close") {
-                                return;
+                            match answer.header("connection") == Some("close") {
+                                true if reconnects => connection = Connection::open(address).await,
+                                true => return,
+                                false => {}
                             }
                         }
                         _ => {
@@ -137,7 +150,7 @@ impl Load {
     }
 
     /// Ends the load: how many requests were answered with 200, and how many were not.
-    async fn end(self) -> (usize, usize) {
+    pub async fn end(self) -> (usize, usize) {
         self.stop.store(true, Ordering::SeqCst);
         for lane in self.lanes {
             lane.await.unwrap();

@@ -75,6 +75,7 @@ impl Compiler<'_> {
             ietf_headers: document.rate_limit_headers.ietf,
             log_level: level(document.observability.log.level),
             grace: document.shutdown.grace.0,
+            hand_over: document.hand_over.as_ref().map(|hand_over| hand_over.socket.clone()),
         }
     }
 
@@ -332,12 +333,6 @@ impl Compiler<'_> {
     fn notices(&mut self, document: &Document) {
         if document.observability.tracing.otlp.as_ref().is_some_and(|endpoint| !endpoint.is_empty()) {
             self.warning(&["observability", "tracing", "otlp"], "this version exports no spans");
-        }
-        if document.hand_over.is_some() {
-            self.warning(
-                &["hand_over"],
-                "this version does not hand its listeners over; restart it behind a load balancer",
-            );
         }
     }
 }
