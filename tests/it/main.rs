@@ -25,6 +25,7 @@ mod outages;
 mod reloading;
 mod revocation;
 mod signatures;
+mod smuggling;
 mod stores;
 mod telling;
 mod tokens;
