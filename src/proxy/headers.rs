@@ -52,14 +52,28 @@ const OURS: &[&str] = &[
     "xrealip",
     "xclientip",
     "xclusterclientip",
+    "xremoteip",
+    "xremoteaddr",
+    "xoriginatingip",
+    "clientip",
     "trueclientip",
+    "cfconnectingip",
+    "fastlyclientip",
+    "xscheme",
+    "xurlscheme",
+    "frontendhttps",
     // CGI hands this one to programs as HTTP_PROXY (CVE-2016-5385).
     "proxy",
     "xoriginalurl",
     "xoriginaluri",
+    "xoriginalpath",
     "xoriginalhost",
     "xoriginalmethod",
+    "xoverrideurl",
     "xrewriteurl",
+    "xrewriteuri",
+    "xhost",
+    "xhttphostoverride",
     "xhttpmethod",
     "xhttpmethodoverride",
     "xmethodoverride",
@@ -233,8 +247,8 @@ fn passes_to_backend(name: &HeaderName, permit: &Permit) -> bool {
 
 /// Whether a field name, squeezed to its letters and digits, is one of ours.
 fn is_ours(name: &str) -> bool {
-    // All of ours begin with one of four letters; most fields do not.
-    if !name.starts_with(|c: char| !c.is_ascii_alphanumeric() || matches!(c, 'x' | 't' | 'f' | 'p')) {
+    // All of ours begin with one of five letters; most fields do not.
+    if !name.starts_with(|c: char| !c.is_ascii_alphanumeric() || matches!(c, 'x' | 't' | 'f' | 'p' | 'c')) {
         return false;
     }
     let squeezed = || name.bytes().filter(u8::is_ascii_alphanumeric);

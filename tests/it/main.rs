@@ -22,6 +22,7 @@ mod house;
 mod identity;
 mod limits;
 mod outages;
+mod paths;
 mod reloading;
 mod revocation;
 mod signatures;
