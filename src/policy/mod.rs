@@ -6,6 +6,7 @@ pub mod credential;
 pub mod envelope;
 pub mod head;
 mod hex;
+mod json;
 pub mod limit;
 pub mod meter;
 pub mod normalise;

@@ -326,7 +326,7 @@ fn passes_to_client(name: &HeaderName, told: &Told<'_>) -> bool {
     let text = name.as_str();
     let is_limit = text.starts_with("x-ratelimit") || *name == RATELIMIT || *name == RATELIMIT_POLICY;
     let is_software = *name == SERVER
-        || ["x-powered-by", "x-generator", "x-aspnet-version", "x-runtime", "phpdebugbar-id", "x-clockwork-id"]
+        || ["via", "x-powered-by", "x-generator", "x-aspnet-version", "x-runtime", "phpdebugbar-id", "x-clockwork-id"]
             .contains(&text)
         || text.starts_with("x-debug");
     !(is_hop_by_hop(name) || is_software || (is_limit && told.is_limited))
@@ -349,7 +349,8 @@ pub fn without_representation(fields: &HeaderMap) -> HeaderMap {
     ];
     let describes = |name: &HeaderName| {
         DESCRIBES.contains(name)
-            || ["digest", "content-md5", "content-digest", "repr-digest", "refresh", "link"].contains(&name.as_str())
+            || ["content-location", "digest", "content-md5", "content-digest", "repr-digest", "refresh", "link"]
+                .contains(&name.as_str())
     };
     fields.iter().filter(|(name, _)| !describes(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }

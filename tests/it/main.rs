@@ -18,6 +18,7 @@ mod demonstration;
 mod envelopes;
 mod floods;
 mod forwarding;
+mod golden;
 mod house;
 mod identity;
 mod limits;
