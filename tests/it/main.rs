@@ -19,6 +19,7 @@ mod envelopes;
 mod floods;
 mod forwarding;
 mod golden;
+mod hostile;
 mod house;
 mod identity;
 mod limits;
