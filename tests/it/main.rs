@@ -25,6 +25,7 @@ mod identity;
 mod limits;
 mod outages;
 mod paths;
+mod promises;
 mod reloading;
 mod revocation;
 mod signatures;
