@@ -198,7 +198,9 @@ impl Fields {
             }
         } else if name.eq_ignore_ascii_case(b"content-length") {
             self.content_lengths += 1;
-            if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
+            // A zero in front would be octal to whoever reads numbers as C writes them.
+            let is_octal = value.len() > 1 && value.starts_with(b"0");
+            if value.is_empty() || value.len() > 18 || is_octal || !value.iter().all(u8::is_ascii_digit) {
                 return Err(bad("head_content_length").into());
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
@@ -338,6 +340,7 @@ mod tests {
             ("Content-Length: +5\r\n", "400 head_content_length"),
             ("Content-Length: -5\r\n", "400 head_content_length"),
             ("Content-Length: 0x5\r\n", "400 head_content_length"),
+            ("Content-Length: 05\r\n", "400 head_content_length"),
             ("Content-Length: \r\n", "400 head_content_length"),
             ("Content-Length: 5 5\r\n", "400 head_content_length"),
             ("Content-Length: 9999999999999999999\r\n", "400 head_content_length"),

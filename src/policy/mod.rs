@@ -8,6 +8,7 @@ pub mod envelope;
 pub mod head;
 pub mod head_http2;
 mod hex;
+mod json;
 pub mod limit;
 pub mod meter;
 pub mod normalise;

@@ -9,6 +9,7 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 
 use crate::policy::envelope::{Envelope, sentence};
+use crate::policy::json;
 use crate::policy::refusal::{ErrorCode, FieldErrors};
 
 /// `errors:` — what happens to a backend's own error bodies.
@@ -63,7 +64,7 @@ pub fn is_login_redirect(status: StatusCode, location: Option<&str>) -> bool {
 
 /// Reads a complete, uncompressed error body. Anything else is [`Envelope::standard`] without a look.
 pub fn normalise(status: StatusCode, body: &[u8], private_hosts: &[String]) -> Normalised {
-    let Ok(Value::Object(object)) = serde_json::from_slice(body) else {
+    let Some(Value::Object(object)) = json::read(body) else {
         let leaked = leaks_in_text(&String::from_utf8_lossy(body));
         return replaced(Envelope::standard(true_status(status)), leaked);
     };
@@ -98,6 +99,7 @@ impl Cleaner<'_> {
         let is_code = |code: &&str| {
             (1..=64).contains(&code.len())
                 && code.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+                && !leaks_in_text(code)
         };
         let code = error.get("code").and_then(Value::as_str).filter(is_code);
         let code = code.unwrap_or_else(|| ErrorCode::of(self.status).as_str());
@@ -162,7 +164,7 @@ fn field_errors(errors: Option<&Value>) -> FieldErrors {
             Value::String(one) => vec![one.as_str()],
             _ => vec![],
         };
-        if messages.is_empty() || field.contains('\\') {
+        if messages.is_empty() || field.contains('\\') || leaks_in_text(field) {
             continue;
         }
         let mut clean: Vec<String> =
@@ -180,10 +182,10 @@ fn leaks_in_object(object: &Map<String, Value>) -> bool {
     object.iter().any(|(key, value)| match (key.as_str(), value) {
         // A form may well have a field called `file`: where keys are field names, they count only if their value is no list of messages.
         ("errors" | "details", Value::Object(fields)) => fields.iter().any(|(field, value)| match value {
-            Value::Array(messages) => messages.iter().any(leaks_in_value),
-            value => is_leak_key(field) || leaks_in_value(value),
+            Value::Array(messages) => leaks_in_text(field) || messages.iter().any(leaks_in_value),
+            value => is_leak_key(field) || leaks_in_text(field) || leaks_in_value(value),
         }),
-        (key, value) => is_leak_key(key) || leaks_in_value(value),
+        (key, value) => is_leak_key(key) || leaks_in_text(key) || leaks_in_value(value),
     })
 }
 
@@ -284,6 +286,18 @@ mod tests {
     }
 
     #[test]
+    fn a_code_that_leaks_is_the_one_of_the_status() {
+        let body = r#"{"success":false,"error":{"code":"SQLSTATE_42S02","message":"No."}}"#;
+        assert_eq!(read(409, body), ("409 BAD_REQUEST No. {}".into(), true));
+    }
+
+    #[test]
+    fn an_envelope_that_hides_a_leak_behind_a_second_name_does_not_pass() {
+        let body = r#"{"success":false,"error":{"code":"X","trace":["index.php"]},"error":{"code":"X"}}"#;
+        assert_eq!(read(409, body), (standard(409), true));
+    }
+
+    #[test]
     fn a_programs_inside_is_found_among_the_details_too() {
         let body = r#"{"success":false,"error":{"code":"X","message":"No.","details":{"exception":"RuntimeException","line":42}}}"#;
         assert_eq!(read(409, body), ("409 X No. {\"exception\":[\"RuntimeException\"]}".into(), true));
@@ -302,6 +316,10 @@ mod tests {
         assert_eq!(
             read(422, r#"{"message":"x","errors":{"a":["SQLSTATE[HY000]"]}}"#),
             (r#"422 VALIDATION_ERROR x {"a":["The value is invalid."]}"#.into(), true)
+        );
+        assert_eq!(
+            read(422, r#"{"message":"x","errors":{"/var/www/a.php":["Invalid."],"a":["Required."]}}"#),
+            (r#"422 VALIDATION_ERROR x {"a":["Required."]}"#.into(), true)
         );
     }
 

@@ -23,7 +23,7 @@ pub enum PathProblem {
     ForbiddenOctet,
     /// `%` that is not followed by two hexadecimal digits.
     BadEscape,
-    /// `%2F` or `%5C`: one server's data is another's separator.
+    /// `%2F`, `%5C`, `%3F` or `%23`: one server's data is another's separator (CVE-2021-29492, CVE-2025-66490).
     EncodedSeparator,
     /// A control character, NUL among them, behind an escape.
     EncodedControl,
@@ -35,6 +35,9 @@ pub enum PathProblem {
     NotUtf8,
     /// More `..` than segments before them.
     AboveRoot,
+    /// A segment that ends in `.php` before the last: PHP servers take what follows it for the path (PATH_INFO, and
+    /// Symfony's Request::getPathInfo, which reads `/index.php/admin` as `/admin`).
+    ScriptInPath,
 }
 
 impl PathProblem {
@@ -50,6 +53,7 @@ impl PathProblem {
             Self::MatrixParameter => "path_matrix_parameter",
             Self::NotUtf8 => "path_not_utf8",
             Self::AboveRoot => "path_above_root",
+            Self::ScriptInPath => "path_script",
         }
     }
 }
@@ -62,11 +66,8 @@ impl<'a> CleanPath<'a> {
         if !raw.starts_with('/') {
             return Err(PathProblem::NotAbsolute);
         }
-        if is_canonical(raw) {
-            return Ok(Self(Cow::Borrowed(raw)));
-        }
-        let unescaped = unescape(raw)?;
-        resolve(&unescaped).map(|path| Self(Cow::Owned(path)))
+        let path = if is_canonical(raw) { Cow::Borrowed(raw) } else { Cow::Owned(resolve(&unescape(raw)?)?) };
+        if has_path_info(&path) { Err(PathProblem::ScriptInPath) } else { Ok(Self(path)) }
     }
 
     /// The canonical path.
@@ -156,7 +157,7 @@ fn unescape(raw: &str) -> Result<String, PathProblem> {
 fn push_escaped(canonical: &mut String, value: u8) -> Result<(), PathProblem> {
     const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
     match value {
-        b'/' | b'\\' => Err(PathProblem::EncodedSeparator),
+        b'/' | b'\\' | b'?' | b'#' => Err(PathProblem::EncodedSeparator),
         b';' => Err(PathProblem::MatrixParameter),
         control if control.is_ascii_control() => Err(PathProblem::EncodedControl),
         plain if is_unreserved(plain) => {
@@ -192,6 +193,12 @@ fn resolve(path: &str) -> Result<String, PathProblem> {
         }
     }
     Ok(format!("/{}", kept.join("/")))
+}
+
+/// Whether a canonical path goes on behind a script.
+fn has_path_info(path: &str) -> bool {
+    const SCRIPT: &[u8] = b".php/";
+    path.as_bytes().windows(SCRIPT.len()).any(|window| window.eq_ignore_ascii_case(SCRIPT))
 }
 
 #[cfg(test)]
@@ -231,6 +238,7 @@ mod tests {
         assert_eq!(clean("/%c3%a9%20x").as_deref(), Ok("/%C3%A9%20x"));
         assert_eq!(clean("/.well-known/x").as_deref(), Ok("/.well-known/x"));
         assert_eq!(clean("/100%25").as_deref(), Ok("/100%25"));
+        assert_eq!(clean("/a/b.php/").as_deref(), Ok("/a/b.php"));
     }
 
     #[test]
@@ -254,6 +262,8 @@ mod tests {
             ("/a%2fb", EncodedSeparator),
             ("/a%2Fb", EncodedSeparator),
             ("/a%5cb", EncodedSeparator),
+            ("/a%3fb", EncodedSeparator),
+            ("/a%23b", EncodedSeparator),
             ("/a%00", EncodedControl),
             ("/a%0d%0aX:y", EncodedControl),
             ("/a%7f", EncodedControl),
@@ -270,6 +280,9 @@ mod tests {
             ("/..", AboveRoot),
             ("/a/../../b", AboveRoot),
             ("/a/%2e%2e/%2e%2e/b", AboveRoot),
+            ("/index.php/a", ScriptInPath),
+            ("/a/b.PHP/c", ScriptInPath),
+            ("/a/b%2eph%70/c", ScriptInPath),
         ] {
             assert_eq!(clean(raw), Err(problem), "{raw}");
         }

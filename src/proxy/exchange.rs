@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{StatusCode, Version};
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::client::HttpSession;
@@ -116,11 +117,13 @@ impl Answer {
                 biased;
                 read = self.session.read_response_header() => {
                     read.map_err(|error| broken(&error))?;
-                    match self.head().map(|head| head.status) {
-                        Some(StatusCode::SWITCHING_PROTOCOLS) => return Err(Failure::Broken("upstream_switched")),
-                        Some(status) if status.is_informational() && interim < MOST_INTERIM => interim += 1,
-                        Some(status) if is_final(status) => return Ok(()),
-                        _ => return Err(Failure::Broken("upstream_status")),
+                    let head = self.head().ok_or(Failure::Broken("upstream_malformed"))?;
+                    match head.status {
+                        StatusCode::SWITCHING_PROTOCOLS => return Err(Failure::Broken("upstream_switched")),
+                        status if status.is_informational() && interim < MOST_INTERIM => interim += 1,
+                        status if !is_final(status) => return Err(Failure::Broken("upstream_status")),
+                        _ if !has_one_length(head) => return Err(Failure::Broken("upstream_framing")),
+                        _ => return Ok(()),
                     }
                 }
                 part = client.part() => {
@@ -220,6 +223,19 @@ fn broken(error: &Error) -> Failure {
         ErrorType::ConnectionClosed | ErrorType::ReadError => Failure::Broken(CLOSED),
         _ => Failure::Broken("upstream_malformed"),
     }
+}
+
+/// Whether there is one reading of where the body ends. pingora takes two equal lengths for one, and what it makes of a list of codings
+/// another reader may not; a client would be sent the length as it is. HTTP/1.0 has no codings (RFC 9112 section 6.1).
+fn has_one_length(head: &ResponseHeader) -> bool {
+    let only = |name, is_right: fn(&[u8]) -> bool| {
+        let mut values = head.headers.get_all(name).iter();
+        values.next().is_none_or(|value| is_right(value.as_bytes())) && values.next().is_none()
+    };
+    let has_coding = head.headers.contains_key(TRANSFER_ENCODING);
+    only(CONTENT_LENGTH, |value| !value.is_empty() && value.iter().all(u8::is_ascii_digit))
+        && only(TRANSFER_ENCODING, |value| value.eq_ignore_ascii_case(b"chunked"))
+        && !(has_coding && head.version == Version::HTTP_10)
 }
 
 /// A status that an answer may end with. HTTP knows nothing above 599 (RFC 9110 section 15).

@@ -53,14 +53,28 @@ const OURS: &[&str] = &[
     "xrealip",
     "xclientip",
     "xclusterclientip",
+    "xremoteip",
+    "xremoteaddr",
+    "xoriginatingip",
+    "clientip",
     "trueclientip",
+    "cfconnectingip",
+    "fastlyclientip",
+    "xscheme",
+    "xurlscheme",
+    "frontendhttps",
     // CGI hands this one to programs as HTTP_PROXY (CVE-2016-5385).
     "proxy",
     "xoriginalurl",
     "xoriginaluri",
+    "xoriginalpath",
     "xoriginalhost",
     "xoriginalmethod",
+    "xoverrideurl",
     "xrewriteurl",
+    "xrewriteuri",
+    "xhost",
+    "xhttphostoverride",
     "xhttpmethod",
     "xhttpmethodoverride",
     "xmethodoverride",
@@ -242,8 +256,8 @@ fn passes_to_backend(name: &HeaderName, permit: &Permit) -> bool {
 
 /// Whether a field name, squeezed to its letters and digits, is one of ours.
 fn is_ours(name: &str) -> bool {
-    // All of ours begin with one of four letters; most fields do not.
-    if !name.starts_with(|c: char| !c.is_ascii_alphanumeric() || matches!(c, 'x' | 't' | 'f' | 'p')) {
+    // All of ours begin with one of five letters; most fields do not.
+    if !name.starts_with(|c: char| !c.is_ascii_alphanumeric() || matches!(c, 'x' | 't' | 'f' | 'p' | 'c')) {
         return false;
     }
     let squeezed = || name.bytes().filter(u8::is_ascii_alphanumeric);
@@ -326,7 +340,7 @@ fn passes_to_client(name: &HeaderName, told: &Told<'_>) -> bool {
     let text = name.as_str();
     let is_limit = text.starts_with("x-ratelimit") || *name == RATELIMIT || *name == RATELIMIT_POLICY;
     let is_software = *name == SERVER
-        || ["x-powered-by", "x-generator", "x-aspnet-version", "x-runtime", "phpdebugbar-id", "x-clockwork-id"]
+        || ["via", "x-powered-by", "x-generator", "x-aspnet-version", "x-runtime", "phpdebugbar-id", "x-clockwork-id"]
             .contains(&text)
         || text.starts_with("x-debug");
     let is_cors = told.cors.is_some() && text.starts_with(cors::PREFIX);
@@ -350,7 +364,8 @@ pub fn without_representation(fields: &HeaderMap) -> HeaderMap {
     ];
     let describes = |name: &HeaderName| {
         DESCRIBES.contains(name)
-            || ["digest", "content-md5", "content-digest", "repr-digest", "refresh", "link"].contains(&name.as_str())
+            || ["content-location", "digest", "content-md5", "content-digest", "repr-digest", "refresh", "link"]
+                .contains(&name.as_str())
     };
     fields.iter().filter(|(name, _)| !describes(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }

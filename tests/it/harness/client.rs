@@ -97,6 +97,11 @@ impl Connection {
         self.stream.write_all(bytes).await.is_ok() && self.stream.flush().await.is_ok()
     }
 
+    /// Says that nothing more will be sent.
+    pub async fn end(&mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+
     /// One request and its answer; `None` when the connection was closed instead.
     pub async fn request(&mut self, request: &str) -> Option<Response> {
         if !self.try_write(request.as_bytes()).await {
