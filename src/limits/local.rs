@@ -62,6 +62,31 @@ impl Debts {
     }
 }
 
+/// Debts on their way to the store. They come back to their shares if the store does not say that it has counted them, also when
+/// nobody waits for its answer any more.
+pub(super) struct Owed<'s> {
+    shares: &'s LocalShares,
+    asks: &'s [Ask],
+    debts: Debts,
+}
+
+impl Owed<'_> {
+    pub(super) fn debts(&self) -> &Debts {
+        &self.debts
+    }
+
+    /// The store has counted them.
+    pub(super) fn forget(mut self) {
+        self.debts = Debts::NONE;
+    }
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        self.shares.resume(self.asks, std::mem::replace(&mut self.debts, Debts::NONE));
+    }
+}
+
 /// When it is, on both clocks.
 #[derive(Clone, Copy)]
 pub(super) struct Moment {
@@ -106,8 +131,12 @@ impl LocalShares {
         Decision { granted: true, quota, judged, by: Some(DecidedBy::Local) }
     }
 
-    /// Ends the shares of these counters, whose debts the store is about to count. If it does not, they come [back](Self::resume).
-    pub(super) fn end(&self, asks: &[Ask], steady: UnixMillis) -> Debts {
+    /// Ends the shares of these counters, whose debts the store is about to count.
+    pub(super) fn end<'s>(&'s self, asks: &'s [Ask], steady: UnixMillis) -> Owed<'s> {
+        Owed { shares: self, asks, debts: self.take_out(asks, steady) }
+    }
+
+    fn take_out(&self, asks: &[Ask], steady: UnixMillis) -> Debts {
         if self.known.load(Ordering::Acquire) == 0 {
             return Debts::NONE;
         }
@@ -121,7 +150,7 @@ impl LocalShares {
 
     /// Goes on with shares whose debts were not counted. They may have been, by a store that answered too late; then too little is
     /// left in its window, never too much.
-    pub(super) fn resume(&self, asks: &[Ask], debts: Debts) {
+    fn resume(&self, asks: &[Ask], debts: Debts) {
         if debts.0.is_empty() {
             return;
         }

@@ -12,19 +12,25 @@
 mod harness;
 
 mod checking;
+mod clocks;
 mod commands;
 mod credentials;
 mod demonstration;
 mod envelopes;
+mod figures;
 mod floods;
 mod forwarding;
 mod house;
 mod identity;
 mod limits;
 mod outages;
+mod redis_faults;
+mod redis_outages;
+mod redis_shapes;
 mod reloading;
 mod revocation;
 mod signatures;
+mod standing;
 mod stores;
 mod telling;
 mod tokens;

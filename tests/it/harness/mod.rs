@@ -1,8 +1,12 @@
 //! What the tests stand on: the gateway as a process, backends that record, a client that shows every byte, redis-server.
 
 pub mod backend;
+pub mod certificates;
 pub mod client;
 pub mod gateway;
+pub mod groups;
+pub mod load;
+pub mod proxy;
 pub mod redis;
 pub mod token;
 
