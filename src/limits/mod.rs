@@ -176,6 +176,16 @@ impl Questions {
         self.shares.decide(asks, &self.views, self.store.link().replicas(), self.now())
     }
 
+    /// Has everything counted that is owed, one counter after the other: other replicas would give it away again. A debt that cannot be
+    /// paid now goes with the next question about its counter.
+    async fn repay(&self) {
+        for ask in self.shares.owing() {
+            if self.count(std::slice::from_ref(&ask), 0).await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// What the store says, or without it this replica's share; `None` for a limit that has no share.
     async fn standing(&self, ask: &Ask) -> Option<Quota> {
         let is_worth_asking = self.breaker.admits(self.clock.steady(), fastrand::f64());
@@ -194,6 +204,7 @@ async fn find_out_when_it_is_back(shared: Weak<Shared>) {
         let answer = questions.store.take(std::slice::from_ref(&questions.probe), 1).await;
         if questions.is_well(&answer) {
             questions.breaker.store_is_back(questions.clock.steady());
+            questions.repay().await;
             return;
         }
         drop(strong);

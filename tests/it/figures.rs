@@ -93,6 +93,7 @@ async fn figures_for_the_release_notes() {
     let run = Run::start(&redis.url(), "").await;
     run.finish(ended("none")).await;
 
+    redis.command::<()>(&["FLUSHALL"]).await;
     let run = Run::start(&redis.url(), "").await;
     let port = redis.port();
     drop(redis);

@@ -134,6 +134,29 @@ async fn case_20_what_was_let_through_meanwhile_is_counted_once_when_redis_is_ba
     }
 }
 
+#[tokio::test]
+async fn case_20_what_one_gateway_let_through_meanwhile_is_not_given_away_again_by_another() {
+    let (redis, backend) = (Redis::start().await, Backend::start().await);
+    let gateways = two(&redis, &backend, "contacts: {requests: 40, per: 1m}").await;
+    let token = token("w", "contacts");
+    for gateway in &gateways {
+        assert_eq!(get(gateway, &token).await.status, 200);
+    }
+    redis.command::<()>(&["ACL", "SETUSER", "default", "resetkeys", "~none"]).await;
+    let [quiet, busy] = &gateways;
+    let (passed, _) = spend(quiet, &token).await;
+    redis.command::<()>(&["ACL", "SETUSER", "default", "allkeys"]).await;
+    // Nobody asks the first for this counter again.
+    wait_for("the debt to be paid", async || {
+        let counted: usize = redis.command(&["HGET", "mb:rl:1:{ww}:contacts:60", "c"]).await;
+        (counted == 2 + passed).then_some(())
+    })
+    .await;
+    counted_again(busy, &token).await;
+    let _ = spend(busy, &token).await;
+    assert_eq!(backend.seen().len(), 40);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_20_a_redis_that_comes_back_is_not_fallen_upon() {
     let (redis, backend) = (Redis::start().await, Backend::start().await);

@@ -108,9 +108,12 @@ impl Redis {
         send(&mut self.connect().await, words).await
     }
 
-    /// Something, once the answer to a command contains `wanted`.
+    /// Something, once there is an answer to a command and it contains `wanted`.
     pub async fn says(&self, words: &[&str], wanted: &str) -> Option<()> {
-        self.command::<String>(words).await.contains(wanted).then_some(())
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        let answer: String = command.query_async(&mut self.connection().await?).await.ok()?;
+        answer.contains(wanted).then_some(())
     }
 
     /// A number of INFO.
