@@ -119,3 +119,146 @@ impl<C: Counter> Drop for Turn<'_, C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::limit::{CountedBy, DecidedBy, Decision, Limit, LimitKey, Mode, OnStoreFailure, Tally};
+    use crate::policy::meter::{Algorithm, Rate};
+    use crate::policy::time::UnixMillis;
+    use http::HeaderValue;
+    use std::time::Duration;
+    use tokio::sync::Semaphore;
+
+    /// Counts as far as it is let, one permit a question, and remembers for how many it was asked.
+    struct Slow {
+        left: Mutex<u32>,
+        asked: Mutex<Vec<u32>>,
+        gate: Semaphore,
+    }
+
+    impl Slow {
+        fn with(left: u32) -> Arc<Desk<Self>> {
+            Desk::new(Self { left: Mutex::new(left), asked: Mutex::default(), gate: Semaphore::new(0) })
+        }
+    }
+
+    #[async_trait]
+    impl Counter for Slow {
+        async fn count(&self, _: &[Ask], requests: u32) -> Answer {
+            self.asked.lock().push(requests);
+            self.gate.acquire().await.unwrap().forget();
+            let mut left = self.left.lock();
+            let granted = requests.min(*left);
+            *left -= granted;
+            let tally =
+                Tally { taken: granted, remaining: *left, ends: UnixMillis(60_000), free_at: UnixMillis(60_000) };
+            Ok(Count { granted, now: UnixMillis(1_000), tallies: vec![tally] })
+        }
+
+        fn patience(&self) -> Duration {
+            Duration::from_secs(30)
+        }
+    }
+
+    fn asks() -> Asks {
+        let window = Duration::from_secs(60);
+        let limit = Limit {
+            name: "l".into(),
+            rate: Rate { algorithm: Algorithm::FixedWindow, requests: 100, capacity: 100, window },
+            by: CountedBy::Workspace,
+            on_store_failure: OnStoreFailure::Local,
+            mode: Mode::Enforce,
+            requests_header: HeaderValue::from(100),
+        };
+        [Ask { limit: Arc::new(limit), key: LimitKey::named("k"), cost: 1 }].into()
+    }
+
+    type Request = tokio::task::JoinHandle<Answer>;
+
+    /// Requests that have come to the desk, one after the other.
+    async fn come(desk: &Arc<Desk<Slow>>, asks: &Asks, count: usize) -> Vec<Request> {
+        let mut requests = Vec::new();
+        for _ in 0..count {
+            let (desk, asks) = (Arc::clone(desk), Arc::clone(asks));
+            requests.push(tokio::spawn(async move { desk.take(&asks).await }));
+            tokio::task::yield_now().await;
+        }
+        requests
+    }
+
+    /// Lets everything run that can.
+    async fn settle() {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn remaining(asks: &Asks, request: Request) -> Option<u32> {
+        let count = request.await.unwrap().unwrap();
+        let decision = Decision::new(asks, &count, DecidedBy::Store);
+        decision.granted.then(|| decision.quota.unwrap().remaining)
+    }
+
+    #[tokio::test]
+    async fn who_comes_meanwhile_is_asked_for_together_and_served_in_order() {
+        let (desk, asks) = (Slow::with(4), asks());
+        let requests = come(&desk, &asks, 6).await;
+        assert_eq!(*desk.counter.asked.lock(), [1]);
+        desk.counter.gate.add_permits(2);
+        let mut told = Vec::new();
+        for request in requests {
+            told.push(remaining(&asks, request).await);
+        }
+        assert_eq!(told, [Some(3), Some(2), Some(1), Some(0), None, None]);
+        assert_eq!(*desk.counter.asked.lock(), [1, 5]);
+        assert!(desk.queues.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn case_22_a_first_one_who_goes_away_leaves_nobody_waiting() {
+        let (desk, asks) = (Slow::with(10), asks());
+        let mut requests = come(&desk, &asks, 3).await;
+        requests.remove(0).abort();
+        settle().await;
+        assert_eq!(*desk.counter.asked.lock(), [1, 2]);
+        desk.counter.gate.add_permits(1);
+        for (request, left) in requests.into_iter().zip([9, 8]) {
+            assert_eq!(remaining(&asks, request).await, Some(left));
+        }
+        settle().await;
+        assert!(desk.queues.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn case_22_who_goes_away_before_the_question_is_not_counted_and_after_it_leaves_the_place_to_the_next() {
+        let (desk, asks) = (Slow::with(3), asks());
+        let mut requests = come(&desk, &asks, 5).await;
+        requests.remove(1).abort();
+        settle().await;
+        desk.counter.gate.add_permits(1);
+        settle().await;
+        assert_eq!(*desk.counter.asked.lock(), [1, 3], "the one that had gone is not asked for");
+        requests.remove(1).abort();
+        settle().await;
+        desk.counter.gate.add_permits(1);
+        let mut told = Vec::new();
+        for request in requests {
+            told.push(remaining(&asks, request).await);
+        }
+        assert_eq!(told, [Some(2), Some(1), Some(0)], "two places for the two that are left");
+    }
+
+    #[tokio::test]
+    async fn case_22_thousands_who_go_away_leave_nothing_behind() {
+        let (desk, asks) = (Slow::with(100), asks());
+        for _ in 0..5 {
+            come(&desk, &asks, 1_000).await.iter().for_each(Request::abort);
+            settle().await;
+            assert!(desk.queues.lock().is_empty(), "all have gone, so there is no queue");
+        }
+        desk.counter.gate.add_permits(1);
+        let request = come(&desk, &asks, 1).await.remove(0);
+        assert_eq!(remaining(&asks, request).await, Some(99));
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! A share begins with what the store last said was left, divided by the number of replicas, and ends when the store said the full
 //! quota is back. A counter that nobody knows begins with the share of a whole limit. Shares are windows, whatever the limit's
-//! algorithm. What was let through is a debt: the next question about the counter has it counted, if its window still runs.
+//! algorithm. What was let through is a debt, which is counted when the store is back, if its window still runs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::limits::views::Views;
 use crate::policy::limit::{
-    Ask, DecidedBy, Decision, Judged, Judgement, LimitKey, OnStoreFailure, Quota, whole_seconds,
+    Ask, DecidedBy, Decision, Judged, Judgement, Limit, LimitKey, OnStoreFailure, Quota, whole_seconds,
 };
 use crate::policy::time::UnixMillis;
 
@@ -37,8 +37,9 @@ struct Shares {
 }
 
 /// One counter's share.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Share {
+    limit: Arc<Limit>,
     requests: u32,
     remaining: u32,
     /// On our steady clock.
@@ -58,7 +59,32 @@ impl Debts {
 
     /// How many units are owed for the ask at this place.
     pub(super) fn of(&self, at: usize) -> u32 {
-        self.0.get(at).copied().flatten().map_or(0, |share| share.owed)
+        self.0.get(at).and_then(Option::as_ref).map_or(0, |share| share.owed)
+    }
+}
+
+/// Debts on their way to the store. They come back to their shares if the store does not say that it has counted them, also when
+/// nobody waits for its answer any more.
+pub(super) struct Owed<'s> {
+    shares: &'s LocalShares,
+    asks: &'s [Ask],
+    debts: Debts,
+}
+
+impl Owed<'_> {
+    pub(super) fn debts(&self) -> &Debts {
+        &self.debts
+    }
+
+    /// The store has counted them.
+    pub(super) fn forget(mut self) {
+        self.debts = Debts::NONE;
+    }
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        self.shares.resume(self.asks, std::mem::replace(&mut self.debts, Debts::NONE));
     }
 }
 
@@ -94,8 +120,8 @@ impl LocalShares {
         let mut tightest: Option<(&Ask, Share)> = None;
         for (ask, mut share) in local.iter().copied().zip(current) {
             judged.push(judged_as(ask, share.take(ask.cost)));
-            if ask.limit.is_enforced() && tightest.is_none_or(|(_, other)| share.remaining < other.remaining) {
-                tightest = Some((ask, share));
+            if ask.limit.is_enforced() && tightest.as_ref().is_none_or(|(_, other)| share.remaining < other.remaining) {
+                tightest = Some((ask, share.clone()));
             }
             shares.keep(ask.key.clone(), share, now.steady);
         }
@@ -106,8 +132,19 @@ impl LocalShares {
         Decision { granted: true, quota, judged, by: Some(DecidedBy::Local) }
     }
 
-    /// Ends the shares of these counters, whose debts the store is about to count. If it does not, they come [back](Self::resume).
-    pub(super) fn end(&self, asks: &[Ask], steady: UnixMillis) -> Debts {
+    /// The counters that something is owed for.
+    pub(super) fn owing(&self) -> Vec<Ask> {
+        let shares = self.shares.lock();
+        let owing = shares.by_key.iter().filter(|(_, share)| share.owed > 0);
+        owing.map(|(key, share)| Ask { limit: Arc::clone(&share.limit), key: key.clone(), cost: 1 }).collect()
+    }
+
+    /// Ends the shares of these counters, whose debts the store is about to count.
+    pub(super) fn end<'s>(&'s self, asks: &'s [Ask], steady: UnixMillis) -> Owed<'s> {
+        Owed { shares: self, asks, debts: self.take_out(asks, steady) }
+    }
+
+    fn take_out(&self, asks: &[Ask], steady: UnixMillis) -> Debts {
         if self.known.load(Ordering::Acquire) == 0 {
             return Debts::NONE;
         }
@@ -121,7 +158,7 @@ impl LocalShares {
 
     /// Goes on with shares whose debts were not counted. They may have been, by a store that answered too late; then too little is
     /// left in its window, never too much.
-    pub(super) fn resume(&self, asks: &[Ask], debts: Debts) {
+    fn resume(&self, asks: &[Ask], debts: Debts) {
         if debts.0.is_empty() {
             return;
         }
@@ -151,20 +188,21 @@ impl Shares {
     /// The share that runs, or a new one.
     fn current(&self, ask: &Ask, views: &Views, replicas: u32, now: Moment) -> Share {
         if let Some(share) = self.by_key.get(&ask.key).filter(|share| now.steady < share.ends) {
-            return *share;
+            return share.clone();
         }
-        let rate = &ask.limit.rate;
+        let (rate, limit) = (&ask.limit.rate, Arc::clone(&ask.limit));
         let whole = (rate.requests / replicas.max(1)).max(1);
         let seen = views.get(&ask.key);
         let running = seen.as_ref().and_then(|view| Some((view.tally(), view.lasts(now.steady)?)));
         if let Some((tally, lasts)) = running {
             let remaining = (tally.remaining / replicas.max(1)).min(whole);
-            return Share { requests: whole, remaining, ends: now.steady.plus(lasts), reset: tally.ends, owed: 0 };
+            let ends = now.steady.plus(lasts);
+            return Share { limit, requests: whole, remaining, ends, reset: tally.ends, owed: 0 };
         }
         let is_full = ask.key.is_of_an_address() && self.by_key.len() >= MOST_ADDRESSES;
         let remaining = if is_full { 0 } else { whole };
         let (ends, reset) = (now.steady.plus(rate.window), now.wall.plus(rate.window));
-        Share { requests: whole, remaining, ends, reset, owed: 0 }
+        Share { limit, requests: whole, remaining, ends, reset, owed: 0 }
     }
 
     fn keep(&mut self, key: LimitKey, share: Share, steady: UnixMillis) {
@@ -197,5 +235,82 @@ impl Share {
             reset: self.reset.seconds_rounded_up(),
             retry_after: whole_seconds(self.ends.since(now.steady)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::limit::{CountedBy, Limit, Mode};
+    use crate::policy::meter::{Algorithm, Rate};
+    use http::HeaderValue;
+
+    fn asks() -> [Ask; 1] {
+        let limit = Limit {
+            name: "l".into(),
+            rate: Rate {
+                algorithm: Algorithm::FixedWindow,
+                requests: 10,
+                capacity: 10,
+                window: Duration::from_secs(60),
+            },
+            by: CountedBy::Workspace,
+            on_store_failure: OnStoreFailure::Local,
+            mode: Mode::Enforce,
+            requests_header: HeaderValue::from(10),
+        };
+        [Ask { limit: Arc::new(limit), key: LimitKey::named("k"), cost: 1 }]
+    }
+
+    fn at(millis: u64) -> Moment {
+        Moment { steady: UnixMillis(1_000_000 + millis), wall: UnixMillis(2_000_000 + millis) }
+    }
+
+    /// A share of five, of which three are spent.
+    fn spent() -> (LocalShares, [Ask; 1]) {
+        let (shares, asks) = (LocalShares::default(), asks());
+        for left in [4, 3, 2] {
+            let quota = shares.decide(&asks, &Views::new(), 2, at(0)).quota.unwrap();
+            assert_eq!((quota.requests, quota.remaining, quota.reset.0), (5, left, 2_060));
+        }
+        (shares, asks)
+    }
+
+    fn remaining(shares: &LocalShares, asks: &[Ask], now: Moment) -> u32 {
+        shares.peek(&asks[0], &Views::new(), 2, now).unwrap().remaining
+    }
+
+    #[test]
+    fn what_the_store_has_counted_is_owed_no_longer() {
+        let (shares, asks) = spent();
+        let owed = shares.end(&asks, at(1).steady);
+        assert_eq!(owed.debts().of(0), 3);
+        owed.forget();
+        assert_eq!(shares.end(&asks, at(2).steady).debts().of(0), 0);
+    }
+
+    #[test]
+    fn case_22_debts_come_back_when_nobody_waits_for_the_store_any_more() {
+        let (shares, asks) = spent();
+        drop(shares.end(&asks, at(1).steady));
+        assert_eq!(remaining(&shares, &asks, at(2)), 2);
+        assert_eq!(shares.end(&asks, at(2).steady).debts().of(0), 3);
+    }
+
+    #[test]
+    fn what_is_spent_while_debts_are_on_their_way_is_added_to_them() {
+        let (shares, asks) = spent();
+        let owed = shares.end(&asks, at(1).steady);
+        assert!(shares.decide(&asks, &Views::new(), 2, at(2)).granted);
+        drop(owed);
+        assert_eq!(remaining(&shares, &asks, at(3)), 2, "the lesser of both");
+        assert_eq!(shares.end(&asks, at(3).steady).debts().of(0), 4);
+    }
+
+    #[test]
+    fn a_debt_ends_with_its_window() {
+        let (shares, asks) = spent();
+        assert_eq!(shares.end(&asks, at(60_000).steady).debts().of(0), 0);
+        assert_eq!(remaining(&shares, &asks, at(60_001)), 5);
     }
 }

@@ -141,13 +141,13 @@ struct Questions {
 impl Counter for Questions {
     async fn count(&self, asks: &[Ask], requests: u32) -> Result<Count, StoreError> {
         let asked_at = self.clock.steady();
-        let debts = self.shares.end(asks, asked_at);
-        let answer = self.store.take_with(asks, requests, &debts).await;
-        match &answer {
-            Ok(count) => self.views.learn(asks, count, asked_at),
-            Err(_) => self.shares.resume(asks, debts),
+        let owed = self.shares.end(asks, asked_at);
+        let answer = self.store.take_with(asks, requests, owed.debts()).await;
+        if let Ok(count) = &answer {
+            owed.forget();
+            self.views.learn(asks, count, asked_at);
         }
-        if self.breaker.heard(answer.is_ok(), self.clock.steady()) {
+        if self.breaker.heard(self.is_well(&answer), self.clock.steady()) {
             tokio::spawn(find_out_when_it_is_back(Weak::clone(&self.shared)));
         }
         answer
@@ -159,12 +159,31 @@ impl Counter for Questions {
 }
 
 impl Questions {
+    /// Whether there is no reason to leave the store alone. A part of a Cluster that is away costs nothing to ask, and the rest answers.
+    fn is_well(&self, answer: &Result<Count, StoreError>) -> bool {
+        match answer {
+            Ok(_) => true,
+            Err(StoreError::Down) => self.store.link().is_partly_up(),
+            Err(StoreError::Late | StoreError::Failed) => false,
+        }
+    }
+
     fn now(&self) -> Moment {
         Moment { steady: self.clock.steady(), wall: self.clock.now() }
     }
 
     fn decide_alone(&self, asks: &[Ask]) -> Decision {
         self.shares.decide(asks, &self.views, self.store.link().replicas(), self.now())
+    }
+
+    /// Has everything counted that is owed, one counter after the other: other replicas would give it away again. A debt that cannot be
+    /// paid now goes with the next question about its counter.
+    async fn repay(&self) {
+        for ask in self.shares.owing() {
+            if self.count(std::slice::from_ref(&ask), 0).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// What the store says, or without it this replica's share; `None` for a limit that has no share.
@@ -182,10 +201,10 @@ async fn find_out_when_it_is_back(shared: Weak<Shared>) {
     let mut pause = SHORTEST_PAUSE;
     while let Some(strong) = shared.upgrade() {
         let questions = strong.0.counter();
-        if questions.store.link().is_up()
-            && questions.store.take(std::slice::from_ref(&questions.probe), 1).await.is_ok()
-        {
+        let answer = questions.store.take(std::slice::from_ref(&questions.probe), 1).await;
+        if questions.is_well(&answer) {
             questions.breaker.store_is_back(questions.clock.steady());
+            questions.repay().await;
             return;
         }
         drop(strong);

@@ -85,3 +85,77 @@ impl Views {
         Some(Decision::new(&[ask], &count, DecidedBy::DenyCache))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::memory::MemoryStore;
+    use crate::policy::limit::{CountedBy, Mode, OnStoreFailure};
+    use crate::policy::meter::{Algorithm, Rate};
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    /// A request: how much later than the one before, its limits, how long the way to the store and back is.
+    #[derive(Clone, Debug)]
+    struct Step {
+        passed: u64,
+        asks: Vec<Ask>,
+        there: u64,
+        back: u64,
+    }
+
+    fn ask(at: usize, requests: u32, cost: u32, is_enforced: bool) -> Ask {
+        let algorithm = [Algorithm::FixedWindow, Algorithm::SlidingLog, Algorithm::Gcra][at];
+        // A bucket that drains at another pace is another promise; the rest keep theirs.
+        let requests = if algorithm == Algorithm::Gcra { 5 } else { requests };
+        let limit = Limit {
+            name: "l".into(),
+            rate: Rate { algorithm, requests, capacity: requests, window: Duration::from_secs(10) },
+            by: CountedBy::Workspace,
+            on_store_failure: OnStoreFailure::Local,
+            mode: if is_enforced { Mode::Enforce } else { Mode::Shadow },
+            requests_header: HeaderValue::from(requests),
+        };
+        Ask { limit: Arc::new(limit), key: LimitKey::named(&format!("k{at}")), cost }
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let asks = prop::collection::btree_map(0usize..3, (4u32..7, 1u32..4, prop::bool::weighted(0.9)), 1..3);
+        (prop_oneof![6 => 0u64..400, 1 => 2_000u64..12_000], asks, 0u64..30, 0u64..300).prop_map(
+            |(passed, asks, there, back)| {
+                let asks = asks
+                    .into_iter()
+                    .map(|(at, (requests, cost, enforced))| ask(at, requests, cost, enforced))
+                    .collect();
+                Step { passed, asks, there, back }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn case_10_every_refusal_from_here_is_one_that_the_store_would_give(steps in prop::collection::vec(step(), 1..150), skew in 0u64..100_000) {
+            let (views, store, mut now) = (Views::new(), MemoryStore::default(), 1_000_000);
+            let mut on_their_way: Vec<(u64, Vec<Ask>, Count, u64)> = Vec::new();
+            for Step { passed, asks, there, back } in steps {
+                now += passed;
+                on_their_way.sort_by_key(|(arrives, ..)| *arrives);
+                while on_their_way.first().is_some_and(|(arrives, ..)| *arrives <= now) {
+                    let (_, asks, count, asked_at) = on_their_way.remove(0);
+                    views.learn(&asks, &count, UnixMillis(asked_at));
+                }
+                if let Some(refusal) = views.refusal(&asks, UnixMillis(now)) {
+                    let count = store.take(&asks, 1, UnixMillis(now + skew));
+                    prop_assert_eq!(count.granted, 0);
+                    let quota = refusal.quota.unwrap();
+                    let known: Vec<u64> = count.tallies.iter().map(|tally| tally.free_at.since(count.now).as_millis() as u64).collect();
+                    prop_assert!(known.iter().any(|wait| quota.retry_after <= wait.div_ceil(1000).max(1)), "{quota:?} {known:?}");
+                    continue;
+                }
+                let count = store.take(&asks, 1, UnixMillis(now + there + skew));
+                on_their_way.push((now + there + back, asks, count, now));
+                now += there;
+            }
+        }
+    }
+}

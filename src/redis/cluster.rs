@@ -30,7 +30,7 @@ pub(super) struct Cluster {
     settings: LinkSettings,
     map: ArcSwap<Map>,
     is_stale: Notify,
-    told: Arc<dyn Fn(bool) + Send + Sync>,
+    told: Box<dyn Fn(bool) + Send + Sync>,
 }
 
 /// Who owns what.
@@ -59,7 +59,7 @@ impl Cluster {
     /// Starts reading the map, which ends when this is dropped.
     pub(super) fn start(settings: LinkSettings, told: impl Fn(bool) + Send + Sync + 'static) -> Arc<Self> {
         let cluster =
-            Arc::new(Self { settings, map: ArcSwap::default(), is_stale: Notify::new(), told: Arc::new(told) });
+            Arc::new(Self { settings, map: ArcSwap::default(), is_stale: Notify::new(), told: Box::new(told) });
         (cluster.told)(false);
         tokio::spawn(keep_up(Arc::downgrade(&cluster)));
         cluster
@@ -69,6 +69,11 @@ impl Cluster {
     pub(super) fn is_up(&self) -> bool {
         let map = self.map.load();
         !map.ranges.is_empty() && map.nodes.values().all(|node| node.is_up())
+    }
+
+    /// Whether any node has a connection.
+    pub(super) fn is_partly_up(&self) -> bool {
+        self.map.load().nodes.values().any(|node| node.is_up())
     }
 
     /// Sends a command to the node that owns `key`, and once more to the one that it names instead.
@@ -91,25 +96,46 @@ impl Cluster {
         node.ask(command, is_asking, late_at.saturating_duration_since(tokio::time::Instant::now())).await
     }
 
-    async fn refresh(&self) -> Result<(), RedisError> {
-        let ranges = read_map(&self.settings).await?;
+    async fn refresh(self: &Arc<Self>) -> Result<(), RedisError> {
         let known = self.map.load_full();
+        let ranges = read_map(&self.settings, &known.hosts()).await?;
         let mut nodes = HashMap::new();
         for range in &ranges {
             let start = || {
-                let told = Arc::clone(&self.told);
-                Node::start(self.settings.clone(), Some(range.host.clone()), move |is_up| told(is_up))
+                let cluster = Arc::downgrade(self);
+                Node::start(self.settings.clone(), Some(range.host.clone()), move |_| {
+                    if let Some(cluster) = cluster.upgrade() {
+                        cluster.has_changed();
+                    }
+                })
             };
             nodes
                 .entry(range.host.clone())
                 .or_insert_with(|| known.nodes.get(&range.host).map_or_else(start, Arc::clone));
         }
         self.map.store(Arc::new(Map { ranges, nodes }));
+        (self.told)(self.is_up());
         Ok(())
+    }
+
+    /// A connection has come or gone. With a node that is gone, somebody else may own what it had.
+    fn has_changed(&self) {
+        let is_up = self.is_up();
+        (self.told)(is_up);
+        if !is_up {
+            self.is_stale.notify_one();
+        }
     }
 }
 
 impl Map {
+    /// Where nodes are, those with a connection first.
+    fn hosts(&self) -> Vec<String> {
+        let mut nodes: Vec<_> = self.nodes.iter().collect();
+        nodes.sort_by_key(|(_, node)| !node.is_up());
+        nodes.into_iter().map(|(host, _)| host.clone()).collect()
+    }
+
     fn owner(&self, slot: u16) -> Option<Arc<Node>> {
         let range = self.ranges.iter().find(|range| (range.first..=range.last).contains(&slot))?;
         self.nodes.get(&range.host).map(Arc::clone)
@@ -136,16 +162,16 @@ async fn keep_up(cluster: Weak<Cluster>) {
             Err(_) => {}
         }
         tokio::time::sleep(REFRESH_AT_MOST_EVERY).await;
-        let wait = if is_reported { PATIENCE } else { REFRESH_EVERY };
+        let wait = if strong.is_up() { REFRESH_EVERY } else { PATIENCE };
         let _ = timeout(wait, strong.is_stale.notified()).await;
     }
 }
 
-/// The map as the first node that answers has it.
-async fn read_map(settings: &LinkSettings) -> Result<Vec<Range>, RedisError> {
+/// The map as the first node that answers has it: one that is known, or one that the url names.
+async fn read_map(settings: &LinkSettings, known: &[String]) -> Result<Vec<Range>, RedisError> {
     let url = connect::url(settings)?;
     let mut last_error = (ErrorKind::Io, "no node is named").into();
-    for host in &url.hosts {
+    for host in known.iter().chain(url.hosts.iter().filter(|host| !known.contains(host))) {
         let answer = async {
             let mut connection = connect(&url, host, settings, PATIENCE).await?;
             redis::cmd("CLUSTER").arg("SLOTS").query_async::<Value>(&mut connection).await
@@ -168,7 +194,7 @@ async fn read_map(settings: &LinkSettings) -> Result<Vec<Range>, RedisError> {
 /// The node that owns `key` now.
 pub(super) async fn owner(settings: &LinkSettings, key: &str) -> Result<String, RedisError> {
     let slot = slot(key);
-    let ranges = read_map(settings).await?;
+    let ranges = read_map(settings, &[]).await?;
     let owner = ranges.into_iter().find(|range| (range.first..=range.last).contains(&slot));
     owner.map(|range| range.host).ok_or_else(|| (ErrorKind::Client, "nobody owns the slot").into())
 }

@@ -127,6 +127,14 @@ impl Link {
         }
     }
 
+    /// Whether there is a connection, in a Cluster to any master.
+    pub fn is_partly_up(&self) -> bool {
+        match &self.servers {
+            Servers::One(node) => node.is_up(),
+            Servers::Many(cluster) => cluster.is_partly_up(),
+        }
+    }
+
     /// Sends one command about `key` on the connection there is and waits for its answer until `deadline`, or fails at once.
     /// `operation` is what metrics call it.
     ///

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use futures_util::FutureExt as _;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, FromRedisValue, RedisError};
 use tokio::sync::Notify;
@@ -105,6 +106,8 @@ impl Node {
 
     /// Connects to the server as it is to be found now, and looks whether it takes writes.
     async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
+        // News from before the question is no news.
+        let _ = self.moved.notified().now_or_never();
         let url = connect::url(&self.settings)?;
         let host = match (&self.host, &url.shape) {
             (Some(host), _) => host.clone(),
@@ -112,7 +115,8 @@ impl Node {
             (None, _) => url.hosts.first().cloned().unwrap_or_default(),
         };
         let mut connection = connect::connect(&url, &host, &self.settings, RESPONSE_TIMEOUT).await?;
-        check(&mut connection).await?;
+        let late = || Err((ErrorKind::Io, "no answer in time").into());
+        timeout(CHECK_TIMEOUT, check(&mut connection)).await.unwrap_or_else(|_| late())?;
         Ok(connection)
     }
 
@@ -131,26 +135,28 @@ impl Node {
 /// Connects, watches, reconnects: as long as somebody holds the node.
 async fn supervise(node: Weak<Node>) {
     let mut pause = SHORTEST_PAUSE;
-    let mut is_reported = false;
+    // Why it was not possible to connect, as it was last told.
+    let mut told = String::new();
     while let Some(strong) = node.upgrade() {
         let title = strong.title();
         match strong.connect().await {
             Ok(connection) => {
                 tracing::info!("connected to {title}");
-                (pause, is_reported) = (SHORTEST_PAUSE, false);
+                pause = SHORTEST_PAUSE;
+                told.clear();
                 strong.publish(Some(connection.clone()));
                 drop(strong);
                 let why = watch(&node, connection).await;
                 if let Some(node) = node.upgrade() {
                     node.publish(None);
                     tracing::error!("lost {title}: {why}; limits go by their on_store_failure until it is back");
-                    is_reported = true;
                 }
             }
             Err(error) => {
-                if !is_reported {
-                    tracing::error!("no connection to {title}: {}; trying again for ever", name(&error));
-                    is_reported = true;
+                let why = name(&error);
+                if why != told {
+                    tracing::error!("no connection to {title}: {why}; trying again for ever");
+                    told = why;
                 }
                 drop(strong);
                 tokio::time::sleep(jittered(pause)).await;

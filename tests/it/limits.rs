@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use crate::harness::backend::{Backend, nobody};
-use crate::harness::client::Response;
-use crate::harness::gateway::{AUTH, Gateway, config, simple};
+use crate::harness::backend::{Backend, json, typed};
+use crate::harness::client::{Connection, Response};
+use crate::harness::gateway::{Gateway, counting_in, simple};
+use crate::harness::proxy::Wire;
 use crate::harness::redis::Redis;
 use crate::harness::token::{now, token};
+use crate::harness::wait_for;
+use crate::reloading::reload;
 
 const ROUTES: &str = "  contacts: {path: /contacts/**, scope: contacts, limit: contacts, upstream: main}\n";
 
 #[tokio::test]
-async fn exactly_the_limit_passes_and_every_answer_says_where_one_stands() {
+async fn case_01_exactly_the_limit_passes_and_every_answer_says_where_one_stands() {
     let backend = Backend::start().await;
     let gateway = Gateway::start(&simple(&[backend.address], "contacts: {requests: 5, per: 1m}", ROUTES)).await;
     let token = token("w", "contacts");
@@ -43,7 +46,7 @@ async fn a_workspace_shares_its_quota_between_all_its_tokens_and_with_nobody_els
 }
 
 #[tokio::test]
-async fn the_full_quota_is_back_when_the_window_ends_and_waiting_for_it_is_enough() {
+async fn case_03_waiting_as_long_as_retry_after_says_is_enough() {
     let backend = Backend::start().await;
     let gateway = Gateway::start(&simple(&[backend.address], "contacts: {requests: 1, per: 2s}", ROUTES)).await;
     let token = token("w", "contacts");
@@ -57,7 +60,7 @@ async fn the_full_quota_is_back_when_the_window_ends_and_waiting_for_it_is_enoug
 
 #[tokio::test]
 async fn what_was_refused_before_the_limit_takes_nothing_and_what_comes_after_does() {
-    let backend = Backend::answering(|_| crate::harness::backend::json(500, "{}")).await;
+    let backend = Backend::answering(|_| json(500, "{}")).await;
     let routes = "  contacts: {path: /contacts/**, scope: contacts, limit: contacts, upstream: main, pagination: {sort_by: [name]}}\n";
     let gateway = Gateway::start(&simple(&[backend.address], "contacts: {requests: 10, per: 1m}", routes)).await;
     let token = token("w", "contacts");
@@ -130,7 +133,7 @@ async fn storm(gateways: &[Gateway], count: usize, width: usize) -> Vec<Response
         .map(|lane| {
             let (address, request) = (gateways[lane % gateways.len()].address, request.clone());
             tokio::spawn(async move {
-                let mut connection = crate::harness::client::Connection::open(address).await;
+                let mut connection = Connection::open(address).await;
                 let mut answers = Vec::new();
                 for _ in 0..count {
                     answers.push(connection.request(&request).await.expect("an answer"));
@@ -154,7 +157,7 @@ fn outcome(answers: &[Response]) -> (usize, usize, usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn exactly_the_limit_passes_however_many_come_at_once() {
+async fn case_02_exactly_the_limit_passes_however_many_come_at_once() {
     let backend = Backend::start().await;
     let gateway = Gateway::start(&simple(&[backend.address], "contacts: {requests: 120, per: 1m}", ROUTES)).await;
     let answers = storm(&[gateway], 10, 100).await;
@@ -163,92 +166,217 @@ async fn exactly_the_limit_passes_however_many_come_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_gateways_on_one_redis_let_exactly_the_limit_through_with_one_reset() {
+async fn case_02_four_gateways_on_one_redis_let_exactly_the_limit_through_with_one_reset() {
     let (redis, backend) = (Redis::start().await, Backend::start().await);
-    let config = shared(&redis.url(), &backend, "deadline: 10s", "contacts: {requests: 120, per: 1m}");
-    let mut gateways = Vec::new();
-    for _ in 0..4 {
-        let gateway = Gateway::start(&config).await;
-        gateway.log_lines(1, |line| line["message"] == "connected to Redis").await;
-        gateways.push(gateway);
-    }
+    let gateways = gateways(4, &redis, &backend, "contacts: {requests: 120, per: 1m}").await;
     let answers = storm(&gateways, 10, 50).await;
     assert_eq!(answers.len(), 2_000);
     assert_eq!(outcome(&answers), (120, 1_880, 1));
     assert_eq!(backend.seen().len(), 120);
 }
 
-/// A gateway's configuration with a Redis.
-fn shared(url: &str, backend: &Backend, redis: &str, limits: &str) -> String {
-    config(&format!(
-        "redis: {{url: \"{url}\", {redis}}}\n{AUTH}\nscopes: [contacts]\nlimits: {{{limits}}}\nupstreams: {{main: {{servers: [\"{}\"]}}}}\nroutes:\n{ROUTES}",
-        backend.address
-    ))
+/// Some gateways that count in one Redis.
+async fn gateways(count: usize, redis: &Redis, backend: &Backend, limits: &str) -> Vec<Gateway> {
+    let config = counting_in(&redis.url(), "deadline: 10s", backend.address, limits);
+    let mut gateways = Vec::new();
+    for _ in 0..count {
+        let gateway = Gateway::start(&config).await;
+        gateway.log_lines(1, |line| line["message"] == "connected to Redis").await;
+        gateways.push(gateway);
+    }
+    gateways
 }
 
 #[tokio::test]
-async fn without_redis_each_limit_goes_its_own_way_at_once() {
-    let backend = Backend::start().await;
-    let url = format!("redis://{}", nobody().await);
-    for (policy, expected, headers) in
-        [("local", [200, 200, 429], true), ("allow", [200; 3], false), ("deny", [503; 3], false)]
-    {
-        let limit = format!("contacts: {{requests: 2, per: 1m, on_store_failure: {policy}}}");
-        let gateway = Gateway::start(&shared(&url, &backend, "", &limit)).await;
-        for status in expected {
-            let answer = gateway.get("/api/v1/contacts", &token("w", "contacts")).await;
-            assert_eq!(answer.status, status, "{policy}");
-            assert_eq!(answer.header("x-ratelimit-remaining").is_some(), headers, "{policy}");
-            if status == 503 {
-                answer.assert_envelope(503, "SERVER_ERROR", "The service is temporarily unavailable, please retry.");
-                assert_eq!(answer.number("retry-after"), 1);
-            }
-        }
-        assert_eq!(gateway.metric(r#"gateway_store_up{store="redis"}"#).await, 0.0);
+async fn case_01_it_is_the_same_through_four_gateways_in_turn() {
+    let (redis, backend) = (Redis::start().await, Backend::start().await);
+    let gateways = gateways(4, &redis, &backend, "contacts: {requests: 60, per: 1m}").await;
+    let token = token("w", "contacts");
+    let mut resets = BTreeSet::new();
+    for (left, gateway) in (0..60).rev().zip(gateways.iter().cycle()) {
+        let answer = gateway.get("/api/v1/contacts", &token).await;
+        assert_eq!((answer.status, answer.number("x-ratelimit-remaining")), (200, left));
+        resets.insert(answer.number("x-ratelimit-reset"));
+    }
+    for gateway in &gateways {
+        let refused = gateway.get("/api/v1/contacts", &token).await;
+        assert_eq!((refused.status, refused.number("x-ratelimit-remaining")), (429, 0));
+        resets.insert(refused.number("x-ratelimit-reset"));
+    }
+    assert_eq!(resets.len(), 1, "one window has one end: {resets:?}");
+}
+
+#[tokio::test]
+async fn case_03_waiting_for_the_reset_is_enough_on_every_gateway() {
+    let (redis, backend) = (Redis::start().await, Backend::start().await);
+    let gateways = gateways(2, &redis, &backend, "contacts: {requests: 1, per: 2s}").await;
+    let token = token("w", "contacts");
+    assert_eq!(gateways[0].get("/api/v1/contacts", &token).await.status, 200);
+    let refused = gateways[1].get("/api/v1/contacts", &token).await;
+    assert_eq!(refused.status, 429);
+    let reset = std::time::UNIX_EPOCH + std::time::Duration::from_secs(refused.number("x-ratelimit-reset"));
+    wait_for("the reset", async || (std::time::SystemTime::now() >= reset).then_some(())).await;
+    let again = gateways[1].get("/api/v1/contacts", &token).await;
+    assert_eq!((again.status, again.number("x-ratelimit-remaining")), (200, 0));
+}
+
+#[tokio::test]
+async fn an_idle_counter_costs_one_call_a_request() {
+    let (redis, backend) = (Redis::start().await, Backend::start().await);
+    let gateways = gateways(1, &redis, &backend, "contacts: {requests: 100, per: 1m}").await;
+    let token = token("w", "contacts");
+    assert_eq!(gateways[0].get("/api/v1/contacts", &token).await.status, 200);
+    let before = redis.calls("evalsha").await;
+    for _ in 0..20 {
+        assert_eq!(gateways[0].get("/api/v1/contacts", &token).await.status, 200);
+    }
+    assert_eq!(redis.calls("evalsha").await - before, 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_requests_at_once_share_their_calls_and_none_is_counted_twice() {
+    let (redis, backend) = (Redis::start().await, Backend::start().await);
+    let wire = Wire::to(redis.port()).await;
+    wire.delay(std::time::Duration::from_millis(5));
+    let config = counting_in(
+        &format!("redis://{}", wire.address),
+        "deadline: 10s",
+        backend.address,
+        "contacts: {requests: 100000, per: 1m}",
+    );
+    let gateway = Gateway::start(&config).await;
+    gateway.log_lines(1, |line| line["message"] == "connected to Redis").await;
+    let before = redis.calls("evalsha").await;
+    let answers = storm(&[gateway], 10, 100).await;
+    let left: BTreeSet<u64> = answers.iter().map(|answer| answer.number("x-ratelimit-remaining")).collect();
+    assert_eq!((left.len(), left.first()), (1_000, Some(&99_000)), "each was told its own number");
+    let calls = redis.calls("evalsha").await - before;
+    assert!(calls < 200, "{calls} calls for 1000 requests");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn case_10_a_flood_on_a_used_up_counter_costs_the_store_no_more_than_the_limit_and_the_gateways() {
+    let (redis, backend) = (Redis::start().await, Backend::start().await);
+    let gateways = gateways(2, &redis, &backend, "contacts: {requests: 30, per: 1m}").await;
+    let answers = storm(&gateways, 100, 10).await;
+    assert_eq!(outcome(&answers), (30, 1_970, 1));
+    // A call in flight for each gateway, which asks for all who came meanwhile, and one EVAL where the script was not known yet.
+    let calls = redis.calls("evalsha").await + redis.calls("eval").await;
+    let announced = 2 * u64::try_from(gateways.len()).unwrap();
+    assert!(calls <= 30 + 2 + 2 + announced, "{calls} calls for 2000 requests");
+    let refused = gateways[0].decided_by("deny_cache").await + gateways[1].decided_by("deny_cache").await;
+    assert!(refused > 1_800.0, "{refused}");
+}
+
+#[tokio::test]
+async fn case_11_a_raised_limit_lets_the_next_request_through_on_every_gateway_at_once() {
+    let (redis, backend) = (Redis::start().await, Backend::start().await);
+    let limits = |requests: u32| format!("contacts: {{requests: {requests}, per: 1m}}");
+    let gateways = gateways(2, &redis, &backend, &limits(3)).await;
+    let token = token("w", "contacts");
+    for gateway in [&gateways[0], &gateways[0], &gateways[1]] {
+        assert_eq!(gateway.get("/api/v1/contacts", &token).await.status, 200);
+    }
+    for gateway in gateways.iter().flat_map(|gateway| [gateway, gateway]) {
+        assert_eq!(gateway.get("/api/v1/contacts", &token).await.status, 429);
+    }
+    assert_eq!(gateways[0].decided_by("deny_cache").await, 1.0, "it is remembered that nothing is left");
+    for (gateway, left) in gateways.iter().zip([2, 1]) {
+        let config = counting_in(&redis.url(), "deadline: 10s", backend.address, &limits(6));
+        reload(gateway, &config, 1).await;
+        let answer = gateway.get("/api/v1/contacts", &token).await;
+        assert_eq!(
+            (answer.status, answer.number("x-ratelimit-limit"), answer.number("x-ratelimit-remaining")),
+            (200, 6, left)
+        );
     }
 }
 
 #[tokio::test]
-async fn a_paused_redis_costs_its_deadline_and_comes_back_by_itself() {
-    let (redis, backend) = (Redis::start().await, Backend::start().await);
-    let config = shared(&redis.url(), &backend, "", "contacts: {requests: 1000, per: 1m}");
-    let gateway = Gateway::start(&config).await;
-    gateway.log_lines(1, |line| line["message"] == "connected to Redis").await;
-    let token = token("w", "contacts");
-    redis.signal("STOP");
-    let answer = gateway.get("/api/v1/contacts", &token).await;
-    assert_eq!(
-        (answer.status, answer.number("x-ratelimit-limit")),
-        (200, 1000),
-        "this replica's share, which is all of it"
-    );
-    assert!(gateway.metric(r#"gateway_store_errors_total{operation="take",store="redis"}"#).await >= 1.0);
-    redis.signal("CONT");
-    crate::harness::wait_for("Redis to count again", || async {
-        gateway.get("/api/v1/contacts", &token).await;
-        let counted: Option<String> = redis.command(&["HGET", "mb:rl:1:{ww}:contacts:60", "c"]).await;
-        counted
+async fn case_23_a_backends_own_rate_limit_headers_are_replaced_by_one_set_of_the_tightest_limit() {
+    let backend = Backend::answering(|_| {
+        let mut answer = typed(200, "application/json", "{}");
+        for name in ["x-ratelimit-limit", "X-RateLimit-Remaining", "x-ratelimit-reset", "ratelimit", "ratelimit-policy"]
+        {
+            answer.headers_mut().append(http::HeaderName::try_from(name).unwrap(), "9999".parse().unwrap());
+            answer.headers_mut().append(http::HeaderName::try_from(name).unwrap(), "8888".parse().unwrap());
+        }
+        answer
     })
     .await;
+    let limits = "wide: {requests: 50, per: 1m}, narrow: {requests: 20, per: 1m, by: token}";
+    let routes = "  both: {path: /both, scope: contacts, limit: [wide, narrow], upstream: main}\n";
+    let gateway = Gateway::start(&simple(&[backend.address], limits, routes)).await;
+    let answer = gateway.get("/api/v1/both", &token("w", "contacts")).await;
+    // `number` and `header` fail where a field is there twice.
+    assert_eq!((answer.number("x-ratelimit-limit"), answer.number("x-ratelimit-remaining")), (20, 19));
+    assert!(answer.number("x-ratelimit-reset").abs_diff(now() + 60) <= 2);
+    let other = gateway.get("/api/v1/both", &token("w", "contacts")).await;
+    assert_eq!(
+        (other.number("x-ratelimit-limit"), other.number("x-ratelimit-remaining")),
+        (20, 19),
+        "a token of its own"
+    );
 }
 
 #[tokio::test]
-async fn a_restarted_redis_is_found_again_and_knows_its_scripts_again() {
-    let (redis, backend) = (Redis::start().await, Backend::start().await);
-    let config =
-        shared(&redis.url(), &backend, "deadline: 2s", "contacts: {requests: 1000, per: 1m, on_store_failure: deny}");
-    let gateway = Gateway::start(&config).await;
-    gateway.log_lines(1, |line| line["message"] == "connected to Redis").await;
+async fn a_limit_in_shadow_refuses_nobody_and_tells_the_operator() {
+    let backend = Backend::start().await;
+    let limits = "contacts: {requests: 50, per: 1m}, planned: {requests: 1, per: 1m, mode: shadow}";
+    let routes = "  contacts: {path: /contacts/**, scope: contacts, limit: [contacts, planned], upstream: main}\n";
+    let gateway = Gateway::start(&simple(&[backend.address], limits, routes)).await;
+    for left in [49, 48, 47] {
+        let answer = gateway.get("/api/v1/contacts", &token("w", "contacts")).await;
+        assert_eq!(
+            (answer.status, answer.number("x-ratelimit-limit"), answer.number("x-ratelimit-remaining")),
+            (200, 50, left)
+        );
+    }
+    let counted = async |decision: &str, limit: &str| {
+        let series =
+            format!(r#"gateway_ratelimit_decisions_total{{by="store",decision="{decision}",limit="{limit}"}}"#);
+        gateway.metric(&series).await
+    };
+    assert_eq!([counted("allowed", "contacts").await, counted("allowed", "planned").await], [3.0, 1.0]);
+    assert_eq!([counted("shadow_limited", "planned").await, counted("limited", "planned").await], [2.0, 0.0]);
+    let told = gateway.log_lines(2, |line| line["shadow_limited"] == "planned").await;
+    assert_eq!(told.len(), 2);
+}
+
+#[tokio::test]
+async fn a_route_takes_what_it_costs() {
+    let backend = Backend::start().await;
+    let routes = "  contacts: {path: /contacts/**, scope: contacts, limit: contacts, upstream: main}\n  export: {path: /export, scope: contacts, limit: contacts, cost: 4, upstream: main}\n";
+    let gateway = Gateway::start(&simple(&[backend.address], "contacts: {requests: 10, per: 1m}", routes)).await;
     let token = token("w", "contacts");
-    assert_eq!(gateway.get("/api/v1/contacts", &token).await.status, 200);
-    redis.command::<()>(&["SCRIPT", "FLUSH"]).await;
-    assert_eq!(gateway.get("/api/v1/contacts", &token).await.number("x-ratelimit-remaining"), 998);
-    let port = redis.port();
-    drop(redis);
-    assert_eq!(gateway.get("/api/v1/contacts", &token).await.status, 503);
-    let _redis = Redis::start_on(port).await;
-    crate::harness::wait_for("the gateway to find Redis", || async {
-        (gateway.get("/api/v1/contacts", &token).await.status == 200).then_some(())
-    })
-    .await;
+    let mut seen = Vec::new();
+    for path in ["export", "contacts", "export", "export", "contacts", "contacts"] {
+        let answer = gateway.get(&format!("/api/v1/{path}"), &token).await;
+        seen.push((answer.status, answer.number("x-ratelimit-remaining")));
+    }
+    assert_eq!(seen, [(200, 6), (200, 5), (200, 1), (429, 1), (200, 0), (429, 0)]);
+}
+
+#[tokio::test]
+async fn each_algorithm_says_when_the_next_request_passes_and_keeps_its_word() {
+    let backend = Backend::start().await;
+    let limits = "window: {requests: 2, per: 1m}, log: {requests: 2, per: 1m, algorithm: sliding_log}, even: {requests: 30, per: 1m, algorithm: gcra, burst: 1}";
+    let routes: String = ["window", "log", "even"]
+        .map(|name| format!("  {name}: {{path: /{name}, scope: contacts, limit: {name}, upstream: main}}\n"))
+        .concat();
+    let gateway = Gateway::start(&simple(&[backend.address], limits, &routes)).await;
+    let token = token("w", "contacts");
+    for (name, at_once, waits) in [("window", 2, 50..=60), ("log", 2, 50..=60), ("even", 1, 1..=2)] {
+        let path = format!("/api/v1/{name}");
+        for _ in 0..at_once {
+            assert_eq!(gateway.get(&path, &token).await.status, 200, "{name}");
+        }
+        let refused = gateway.get(&path, &token).await;
+        assert_eq!(refused.status, 429, "{name}");
+        assert!(waits.contains(&refused.number("retry-after")), "{name} {refused:?}");
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let again = gateway.get("/api/v1/even", &token).await;
+    assert_eq!((again.status, again.number("x-ratelimit-remaining")), (200, 0));
+    assert_eq!(gateway.get("/api/v1/window", &token).await.status, 429);
 }

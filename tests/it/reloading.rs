@@ -14,7 +14,7 @@ use crate::harness::wait_for;
 const LIMITED: &str = "  contacts: {path: /contacts/**, scope: contacts, limit: contacts, upstream: main}\n";
 
 /// Rewrites the file, has it reloaded, and waits until the `count`th reload is told.
-async fn reload(gateway: &Gateway, config: &str, count: usize) {
+pub async fn reload(gateway: &Gateway, config: &str, count: usize) {
     std::fs::write(gateway.config_path(), config).unwrap();
     gateway.signal("HUP");
     wait_for("the reload", || async { (gateway.reloads() >= count).then_some(()) }).await;

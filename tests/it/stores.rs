@@ -19,6 +19,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
+use crate::harness::groups::Cluster;
 use crate::harness::redis::Redis;
 use crate::harness::wait_for;
 
@@ -306,6 +307,40 @@ async fn case_06_the_script_and_the_embedded_store_decide_alike_on_any_trace_and
             let got = run_script(&script, &redis, &format!("trace{number}:"), &step, now).await;
             assert_eq!(got, expected, "trace {number} {step:?}");
         }
+    }
+}
+
+/// The same questions about the counters of a workspace, in windows that do not end while a test runs.
+fn of_workspace(steps: &[Step], workspace: &str) -> Vec<Step> {
+    let moved = |ask: &Ask| {
+        let Rate { algorithm, requests, capacity, .. } = ask.limit.rate;
+        let rate = Rate { algorithm, requests, capacity, window: 60 * MINUTE };
+        limited(&ask.key.as_str().replacen("{w}", &format!("{{w{workspace}}}"), 1), rate, ask.cost, ask.limit.mode)
+    };
+    steps.iter().map(|step| Step { asks: step.asks.iter().map(moved).collect(), ..step.clone() }).collect()
+}
+
+#[tokio::test]
+async fn the_embedded_store_redis_and_every_node_of_a_cluster_grant_the_same() {
+    let (cluster, redis) = (Cluster::start(&[], 0).await, Redis::start().await);
+    let shared = [("redis", store_at(&redis.url()).await), ("cluster", store_at(&cluster.url()).await)];
+    for (number, steps) in traces(9).into_iter().enumerate() {
+        let workspace = format!("{}t{number}", cluster.workspace_on(number % 3).await);
+        let (embedded, clock) = (MemoryStore::default(), SystemClock::default());
+        for step in of_workspace(&steps, &workspace) {
+            let granted = |count: &Count| {
+                let tallies = count.tallies.iter().map(|tally| (tally.taken, tally.remaining));
+                (count.granted, tallies.collect::<Vec<_>>())
+            };
+            let expected = granted(&embedded.take(&step.asks, step.requests, clock.steady()));
+            for (name, store) in &shared {
+                let got = store.take(&step.asks, step.requests).await.unwrap();
+                assert_eq!(granted(&got), expected, "{name}, trace {number} {step:?}");
+            }
+        }
+    }
+    for node in &cluster.masters {
+        assert!(node.calls("evalsha").await > 0, "every node was asked");
     }
 }
 

@@ -61,6 +61,17 @@ impl Certificate {
     }
 }
 
+/// What a server at 127.0.0.1 and its client need to know each other by: `ca.crt`, `server.crt`, `server.key`, `client.crt` and
+/// `client.key` in a folder.
+pub fn acquainted() -> tempfile::TempDir {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    std::fs::write(folder.path().join("ca.crt"), authority.pem()).unwrap();
+    for name in ["server", "client"] {
+        authority.sign(&["127.0.0.1"]).write(folder.path(), name);
+    }
+    folder
+}
+
 /// A client that trusts one authority.
 pub struct TlsClient {
     roots: RootCertStore,

@@ -74,6 +74,12 @@ pub fn with_redis(redis: &Redis, servers: &[SocketAddr], auth: &str) -> String {
     format!("redis: {{url: \"{}\"}}\n{simple}", redis.url())
 }
 
+/// A gateway whose limits are counted in the Redis at `url`: `redis` is the rest of its section. Its route needs the limit `contacts`.
+pub fn counting_in(url: &str, redis: &str, backend: SocketAddr, limits: &str) -> String {
+    let limited = "  contacts: {path: /contacts/**, scope: contacts, limit: contacts, upstream: main}\n";
+    format!("redis: {{url: \"{url}\", {redis}}}\n{}", simple(&[backend], limits, limited))
+}
+
 impl Gateway {
     /// Starts the gateway on a configuration and waits until it listens.
     pub async fn start(config: &str) -> Self {
@@ -161,6 +167,17 @@ impl Gateway {
         let text = self.admin("/metrics").await.text();
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// How many limits were decided by `store`, `deny_cache` or `local`.
+    pub async fn decided_by(&self, who: &str) -> f64 {
+        let text = self.admin("/metrics").await.text();
+        let wanted = format!("by=\"{who}\"");
+        let decisions = text.lines().filter(|line| line.starts_with("gateway_ratelimit_decisions_total{"));
+        decisions
+            .filter(|line| line.contains(&wanted))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 
     /// Everything it has written.

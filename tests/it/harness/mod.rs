@@ -5,7 +5,10 @@ pub mod certificates;
 pub mod client;
 pub mod database;
 pub mod gateway;
+pub mod groups;
 pub mod http2;
+pub mod load;
+pub mod proxy;
 pub mod redis;
 pub mod token;
 

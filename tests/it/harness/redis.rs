@@ -2,20 +2,28 @@
 
 use std::process::{Child, Command, Stdio};
 
+use tempfile::TempDir;
+
 use super::token::{digest, now};
 use super::{free_port, wait_for};
 
-/// A running redis-server without persistence. It is killed when it is dropped.
+/// A running redis-server without persistence, in a folder of its own. It is killed when it is dropped.
 pub struct Redis {
     process: Child,
     port: u16,
+    _folder: TempDir,
 }
 
 impl Redis {
     /// Starts one on a free port and waits until it answers.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with more arguments.
+    pub async fn start_with(arguments: &[&str]) -> Self {
         loop {
-            if let Some(redis) = Self::try_start(free_port()).await {
+            if let Some(redis) = Self::try_start(free_port(), arguments).await {
                 return redis;
             }
         }
@@ -23,17 +31,49 @@ impl Redis {
 
     /// Starts one on a port.
     pub async fn start_on(port: u16) -> Self {
-        Self::try_start(port).await.expect("the port is free")
+        Self::try_start(port, &[]).await.expect("the port is free")
+    }
+
+    /// Starts one that copies another.
+    pub async fn start_replica_of(primary: &Self) -> Self {
+        let port = primary.port.to_string();
+        let replica = Self::start_with(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]).await;
+        wait_for("the replica", async || replica.says(&["INFO", "replication"], "master_link_status:up").await).await;
+        replica
+    }
+
+    /// Starts a sentinel that watches `primary` under the name `main`.
+    pub async fn start_sentinel_of(primary: &Self) -> Self {
+        loop {
+            let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+            let config = format!(
+                "port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {} 2\n\
+                 sentinel down-after-milliseconds main 300\nsentinel failover-timeout main 1000\n",
+                primary.port
+            );
+            let file = folder.path().join("sentinel.conf");
+            std::fs::write(&file, config).unwrap();
+            if let Some(sentinel) = Self::run(port, &[file.to_str().unwrap(), "--sentinel"], folder).await {
+                return sentinel;
+            }
+        }
     }
 
     /// `None` if another test was faster to take the port.
-    async fn try_start(port: u16) -> Option<Self> {
+    pub(super) async fn try_start(port: u16, arguments: &[&str]) -> Option<Self> {
+        let (folder, number) = (tempfile::tempdir().unwrap(), port.to_string());
+        let usual = ["--port", &number, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+        Self::run(port, &[&usual, arguments].concat(), folder).await
+    }
+
+    async fn run(port: u16, arguments: &[&str], folder: TempDir) -> Option<Self> {
         let process = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(arguments)
+            .current_dir(folder.path())
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server; deploy/prepare redis-server installs it");
-        let mut redis = Self { process, port };
+        let mut redis = Self { process, port, _folder: folder };
         let answers = wait_for("redis-server", || {
             let has_ended = redis.process.try_wait().unwrap().is_some();
             let connection = redis.connection();
@@ -66,6 +106,21 @@ impl Redis {
     /// Sends one command.
     pub async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         send(&mut self.connect().await, words).await
+    }
+
+    /// Something, once there is an answer to a command and it contains `wanted`.
+    pub async fn says(&self, words: &[&str], wanted: &str) -> Option<()> {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        let answer: String = command.query_async(&mut self.connection().await?).await.ok()?;
+        answer.contains(wanted).then_some(())
+    }
+
+    /// A number of INFO.
+    pub async fn info(&self, section: &str, name: &str) -> u64 {
+        let information: String = self.command(&["INFO", section]).await;
+        let value = information.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.unwrap_or_else(|| panic!("no {name} in {information}")).trim().parse().unwrap()
     }
 
     /// How often `command` was carried out since the start.
