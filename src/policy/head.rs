@@ -11,8 +11,17 @@ use crate::policy::route::Methods;
 /// The longest request target, in bytes. RFC 9112 section 3 asks for 8000 at least.
 const MAX_TARGET: usize = 8192;
 
+/// How the body behind a head is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Its length is known, and may be 0.
+    Sized,
+    /// In chunks.
+    Chunked,
+}
+
 /// Checks a complete head, up to and with its empty line. `max_fields` bounds the number of header fields.
-pub fn check(head: &[u8], max_fields: usize) -> Result<(), Refusal> {
+pub fn check(head: &[u8], max_fields: usize) -> Result<Framing, Refusal> {
     let lines = head.strip_suffix(b"\r\n\r\n").ok_or(bad("head_end"))?;
     let mut lines = Lines { rest: Some(lines) };
     let version = request_line(lines.next().unwrap_or_default())?;
@@ -157,14 +166,15 @@ impl Fields {
     }
 
     /// One Host in HTTP/1.1 (RFC 9112 section 3.2), at most one length, of one kind (section 6.1).
-    fn finish(self) -> Result<(), Refusal> {
+    fn finish(self) -> Result<Framing, Refusal> {
         let has_host = self.hosts == 1 || (self.hosts == 0 && self.version == Version::Http10);
         let lengths = self.content_lengths + self.transfer_encodings;
         match self {
             _ if !has_host => Err(bad("head_host")),
             _ if lengths > 1 => Err(bad("head_two_lengths")),
             Self { version: Version::Http10, transfer_encodings: 1.., .. } => Err(bad("head_transfer_encoding")),
-            _ => Ok(()),
+            Self { transfer_encodings: 1.., .. } => Ok(Framing::Chunked),
+            _ => Ok(Framing::Sized),
         }
     }
 }
@@ -197,7 +207,7 @@ mod tests {
 
     fn verdict(head: &str) -> String {
         match check(head.as_bytes(), 100) {
-            Ok(()) => "ok".into(),
+            Ok(_) => "ok".into(),
             Err(refusal) => format!("{} {}", refusal.status().as_u16(), refusal.reason()),
         }
     }

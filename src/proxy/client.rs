@@ -14,6 +14,8 @@ use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType};
 use tokio::time::timeout;
 
+use crate::proxy::watched::is_broken;
+
 /// A client in the middle of a request.
 pub(super) struct Client<'s> {
     session: &'s mut ServerSession,
@@ -125,6 +127,7 @@ impl<'s> Client<'s> {
         match error.etype() {
             _ if self.body == Body::Complete => ClientFailure::Gone,
             ErrorType::ReadTimedout => ClientFailure::Late,
+            ErrorType::ReadError if is_broken(error) => ClientFailure::Malformed,
             ErrorType::ReadError | ErrorType::ConnectionClosed => ClientFailure::Gone,
             _ => ClientFailure::Malformed,
         }

@@ -20,10 +20,11 @@ use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use crate::config::settings::{RequestBounds, TrustedProxies};
 use crate::pipeline::Trail;
-use crate::policy::head;
+use crate::policy::head::{self, Framing};
 use crate::policy::refusal::Refusal;
 use crate::proxy::headers::Arrival;
 use crate::proxy::seats::Seats;
+use crate::proxy::watched::Watched;
 use crate::proxy::{Gateway, Origin, respond};
 use crate::telemetry::Outcome;
 
@@ -46,8 +47,8 @@ pub(super) struct Edge {
 
 /// What came of waiting for a head.
 enum Arrived {
-    /// The buffer begins with a complete head.
-    Head,
+    /// The buffer begins with a complete head of so many octets, and a body follows that is framed like this.
+    Head(usize, Framing),
     /// There is no further request.
     Nothing,
     /// What came is refused.
@@ -65,12 +66,17 @@ impl Edge {
     /// One connection: request after request until one side has enough.
     async fn connection(&self, stream: Stream, peer: IpAddr, shutdown: &ShutdownWatch) {
         let origin = Origin { peer, is_tls: stream.get_ssl_digest().is_some(), in_flight: &self.in_flight };
-        let (mut stream, mut buffer) = (stream, BytesMut::new());
+        let (mut stream, watch) = Watched::over(stream);
+        let mut buffer = BytesMut::new();
         loop {
             let bounds = self.gateway.live.load().config.request.clone();
             let mut began = Instant::now();
             match read_head(&mut stream, &mut buffer, &bounds, shutdown, &mut began).await {
-                Arrived::Head => {}
+                Arrived::Head(end, Framing::Chunked) if watch.begin(buffer.get(end..).unwrap_or_default()).is_err() => {
+                    let refusal = Refusal::BadRequest(StatusCode::BAD_REQUEST, respond::BODY_FRAMING);
+                    return self.refuse(stream, &refusal, peer, began).await;
+                }
+                Arrived::Head(..) => {}
                 Arrived::Nothing => return close(stream).await,
                 Arrived::Refused(refusal) => return self.refuse(stream, &refusal, peer, began).await,
             }
@@ -90,6 +96,7 @@ impl Edge {
             session.set_total_drain_timeout(Some(LINGER));
             let mut session = ServerSession::H1(session);
             let is_whole = self.gateway.serve(&mut session, &origin).await;
+            watch.end();
             let ServerSession::H1(session) = session else { return };
             match next_request(session, is_whole, bounds.body_timeout).await {
                 Some((reused, rest)) => (stream, buffer) = (reused, rest),
@@ -188,7 +195,7 @@ async fn read_head(
             Err(refusal) => return Arrived::Refused(refusal),
             Ok(Some(end)) if end <= bounds.header_bytes => {
                 let checked = head::check(buffer.get(..end).unwrap_or_default(), bounds.headers);
-                return checked.map_or_else(Arrived::Refused, |()| Arrived::Head);
+                return checked.map_or_else(Arrived::Refused, |framing| Arrived::Head(end, framing));
             }
             Ok(None) if buffer.len() <= bounds.header_bytes => {}
             Ok(_) => {

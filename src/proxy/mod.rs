@@ -15,6 +15,7 @@ mod respond;
 mod seats;
 pub mod server;
 pub mod snapshot;
+mod watched;
 
 use std::net::IpAddr;
 use std::sync::Arc;
