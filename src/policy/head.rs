@@ -35,8 +35,17 @@ impl From<Refusal> for Flaw {
     }
 }
 
+/// How the body behind a head is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFraming {
+    /// Its length is known, and may be 0.
+    Sized,
+    /// In chunks.
+    Chunked,
+}
+
 /// Checks a complete head, up to and with its empty line. `max_fields` bounds the number of header fields.
-pub fn check(head: &[u8], max_fields: usize) -> Result<(), Flaw> {
+pub fn check(head: &[u8], max_fields: usize) -> Result<BodyFraming, Flaw> {
     let lines = head.strip_suffix(b"\r\n\r\n").ok_or(bad("head_end"))?;
     let mut lines = Lines { rest: Some(lines) };
     let mut flaw = None;
@@ -49,8 +58,14 @@ pub fn check(head: &[u8], max_fields: usize) -> Result<(), Flaw> {
         let (name, value) = field(line)?;
         note(fields.take(name, value), &mut flaw)?;
     }
+    let body = fields.body();
     note(fields.finish(), &mut flaw)?;
-    flaw.map_or(Ok(()), |refusal| Err(Flaw { refusal, framing: Framing::Clear }))
+    match (flaw, body) {
+        (None, body) => Ok(body),
+        (Some(refusal), BodyFraming::Sized) => Err(Flaw { refusal, framing: Framing::Clear }),
+        // The end of a chunked body is found by reading it, and nobody reads that of a refused request strictly.
+        (Some(refusal), BodyFraming::Chunked) => Err(Flaw { refusal, framing: Framing::Unclear }),
+    }
 }
 
 /// Keeps the first flaw of a head whose framing is clear, and goes on: a worse one may follow.
@@ -231,6 +246,11 @@ impl Fields {
             _ => Ok(()),
         }
     }
+
+    /// How the body is framed, once [`Fields::finish`] finds nothing wrong with that.
+    fn body(&self) -> BodyFraming {
+        if self.transfer_encodings > 0 { BodyFraming::Chunked } else { BodyFraming::Sized }
+    }
 }
 
 /// `uri-host [":" port]` (RFC 9110 section 7.2) as names and addresses are really written.
@@ -261,7 +281,7 @@ mod tests {
 
     fn verdict(head: &str) -> String {
         match check(head.as_bytes(), 100) {
-            Ok(()) => "ok".into(),
+            Ok(_) => "ok".into(),
             Err(Flaw { refusal, .. }) => format!("{} {}", refusal.status().as_u16(), refusal.reason()),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Everything here can be tested with values alone; time is always an argument.
 
+pub mod chunks;
 pub mod cors;
 pub mod credential;
 pub mod envelope;

@@ -20,7 +20,7 @@ use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use crate::config::settings::{ListenerSettings, RequestBounds, TrustedProxies};
 use crate::pipeline::Trail;
-use crate::policy::head::{self, Flaw, Framing};
+use crate::policy::head::{self, BodyFraming, Flaw, Framing};
 use crate::policy::refusal::Refusal;
 use crate::proxy::client::Wire;
 use crate::proxy::headers::{Arrival, REQUEST_ID};
@@ -28,6 +28,7 @@ use crate::proxy::http2::Multiplexed;
 use crate::proxy::rewound::Rewound;
 use crate::proxy::seats::Seats;
 use crate::proxy::tls::Tls;
+use crate::proxy::watched::Watched;
 use crate::proxy::{Ending, Gateway, Origin, respond};
 use crate::telemetry::Outcome;
 
@@ -52,10 +53,13 @@ pub(super) struct Edge {
     http2: bool,
 }
 
+/// How the body of a request is framed, or how it is refused without losing its connection.
+type Verdict = Result<BodyFraming, Refusal>;
+
 /// What came of waiting for a head.
 enum Arrived {
-    /// The buffer begins with a complete head, whose request is refused or not.
-    Head(Result<(), Refusal>),
+    /// The buffer begins with a complete head of so many octets.
+    Head(usize, Verdict),
     /// There is no further request.
     Nothing,
     /// What came is refused.
@@ -112,11 +116,18 @@ impl Edge {
             let connection = Multiplexed { gateway: &self.gateway, origin: &origin, shutdown };
             return connection.serve(Rewound::new(buffer, stream)).await;
         }
+        let (mut stream, watch) = Watched::over(stream);
         loop {
             let bounds = self.gateway.live.load().config.request.clone();
             let mut began = Instant::now();
             let verdict = match read_head(&mut stream, &mut buffer, &bounds, shutdown, &mut began).await {
-                Arrived::Head(verdict) => verdict,
+                Arrived::Head(end, Ok(BodyFraming::Chunked))
+                    if watch.begin(buffer.get(end..).unwrap_or_default()).is_err() =>
+                {
+                    let refusal = Refusal::BadRequest(StatusCode::BAD_REQUEST, respond::BODY_FRAMING);
+                    return self.refuse(stream, &refusal, &arrival(&buffer, peer), began).await;
+                }
+                Arrived::Head(_, verdict) => verdict.map(drop),
                 Arrived::Nothing => return close(stream).await,
                 Arrived::Refused(refusal) => {
                     return self.refuse(stream, &refusal, &arrival(&buffer, peer), began).await;
@@ -141,6 +152,7 @@ impl Edge {
             session.set_total_drain_timeout(Some(LINGER));
             let mut session = ServerSession::H1(session);
             let ending = self.gateway.serve(Wire::Http1(&mut session), &origin, verdict).await;
+            watch.end();
             let ServerSession::H1(session) = session else { return };
             match next_request(session, ending, bounds.body_timeout).await {
                 Some((reused, rest)) => (stream, buffer) = (reused, rest),
@@ -258,8 +270,8 @@ async fn read_head(
             Ok(Some(end)) if end <= bounds.header_bytes => {
                 let checked = head::check(buffer.get(..end).unwrap_or_default(), bounds.headers);
                 return match checked {
-                    Ok(()) => Arrived::Head(Ok(())),
-                    Err(Flaw { refusal, framing: Framing::Clear }) => Arrived::Head(Err(refusal)),
+                    Ok(framing) => Arrived::Head(end, Ok(framing)),
+                    Err(Flaw { refusal, framing: Framing::Clear }) => Arrived::Head(end, Err(refusal)),
                     Err(Flaw { refusal, framing: Framing::Unclear }) => Arrived::Refused(refusal),
                 };
             }

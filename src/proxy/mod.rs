@@ -20,6 +20,7 @@ pub mod server;
 pub mod snapshot;
 mod stream;
 mod tls;
+mod watched;
 mod wire;
 
 use std::net::IpAddr;

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use crate::proxy::client::ClientFailure;
 use crate::proxy::stream::Stream;
+use crate::proxy::watched::is_broken;
 
 /// One request with its answer on it.
 pub(super) enum Wire<'s> {
@@ -116,6 +117,7 @@ impl Wire<'_> {
 fn failure(error: &Error) -> ClientFailure {
     match error.etype() {
         ErrorType::ReadTimedout => ClientFailure::Late,
+        ErrorType::ReadError if is_broken(error) => ClientFailure::Malformed,
         ErrorType::ReadError | ErrorType::ConnectionClosed => ClientFailure::Gone,
         _ => ClientFailure::Malformed,
     }
