@@ -21,16 +21,6 @@ async fn connected(config: &str) -> Gateway {
     gateway
 }
 
-/// Asks until the store has decided about a request; all are answered with 200.
-async fn counted_again(gateway: &Gateway, token: &str) {
-    let before = gateway.decided_by("store").await;
-    wait_for("Redis to count again", async || {
-        assert_eq!(gateway.get("/api/v1/contacts", token).await.status, 200);
-        (gateway.decided_by("store").await > before).then_some(())
-    })
-    .await;
-}
-
 /// How much of the counter of workspace `w` is used.
 async fn used(redis: &Redis) -> usize {
     redis.command::<Option<usize>>(&["HGET", "mb:rl:1:{ww}:contacts:60", "c"]).await.unwrap_or_default()
@@ -103,7 +93,7 @@ async fn case_15_a_wire_that_swallows_everything_is_noticed_and_replaced() {
     wait_for("the loss", async || (gateway.metric(up).await == 0.0).then_some(())).await;
     wire.swallow(false);
     let ended_at = Instant::now();
-    counted_again(&gateway, &token).await;
+    gateway.counted_again(&token).await;
     let recovery = ended_at.elapsed();
     let answered = load.stop().await;
     assert_eq!(with_status(&answered, 200), answered.len());
@@ -121,7 +111,7 @@ async fn a_paused_redis_costs_its_deadline_and_comes_back_by_itself() {
     redis.signal("STOP");
     wait_for("decisions without it", async || (gateway.decided_by("local").await > 50.0).then_some(())).await;
     redis.signal("CONT");
-    counted_again(&gateway, &token).await;
+    gateway.counted_again(&token).await;
     let answered = load.stop().await;
     assert_eq!(with_status(&answered, 200), answered.len());
     assert!(longest(&answered) < SOON, "{:?}", longest(&answered));
@@ -159,7 +149,7 @@ async fn case_16_a_master_that_becomes_a_replica_under_its_clients_is_left_and_f
     let up = r#"gateway_store_up{store="redis"}"#;
     wait_for("the loss", async || (gateway.metric(up).await == 0.0).then_some(())).await;
     redis.command::<()>(&["REPLICAOF", "NO", "ONE"]).await;
-    counted_again(&gateway, &token).await;
+    gateway.counted_again(&token).await;
     let answered = load.stop().await;
     assert_eq!(with_status(&answered, 200), answered.len());
     assert!(longest(&answered) < SOON, "{:?}", longest(&answered));
@@ -177,7 +167,7 @@ async fn case_17_a_password_that_is_wrong_for_a_while_is_tried_until_it_is_right
     let section = format!("password_file: {}", file.display());
     let gateway = connected(&counting_in(&url, &section, backend.address, PLENTY)).await;
     let token = token("w", "contacts");
-    counted_again(&gateway, &token).await;
+    gateway.counted_again(&token).await;
     redis.command::<()>(&["ACL", "SETUSER", "gateway", "resetpass", ">second"]).await;
     redis.command::<()>(&["CLIENT", "KILL", "USER", "gateway"]).await;
     gateway
@@ -192,7 +182,7 @@ async fn case_17_a_password_that_is_wrong_for_a_while_is_tried_until_it_is_right
     })
     .await;
     std::fs::write(&file, "second\n").unwrap();
-    counted_again(&gateway, &token).await;
+    gateway.counted_again(&token).await;
     assert!(!gateway.output().contains("second"));
 }
 
@@ -201,7 +191,7 @@ async fn a_redis_that_is_full_is_left_alone_until_it_has_room() {
     let (redis, backend) = (Redis::start_with(&["--maxmemory-policy", "noeviction"]).await, Backend::start().await);
     let gateway = connected(&counting_in(&redis.url(), "", backend.address, PLENTY)).await;
     let token = token("w", "contacts");
-    counted_again(&gateway, &token).await;
+    gateway.counted_again(&token).await;
     redis.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let counted = used(&redis).await;
     let before = backend.seen().len();
@@ -213,7 +203,7 @@ async fn a_redis_that_is_full_is_left_alone_until_it_has_room() {
     assert_eq!(used(&redis).await, counted, "nothing is written by halves");
     let passed = backend.seen().len() - before;
     redis.command::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
-    counted_again(&gateway, &token).await;
+    gateway.counted_again(&token).await;
     assert!(used(&redis).await > counted + passed, "what was let through meanwhile is counted");
     assert_eq!(gateway.metric(r#"gateway_store_up{store="redis"}"#).await, 1.0, "the connection was good all the time");
 }

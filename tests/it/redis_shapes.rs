@@ -23,15 +23,6 @@ async fn connected(config: &str) -> Gateway {
     gateway
 }
 
-async fn counted_again(gateway: &Gateway, token: &str) {
-    let before = gateway.decided_by("store").await;
-    wait_for("Redis to count again", async || {
-        assert_eq!(gateway.get("/api/v1/contacts", token).await.status, 200);
-        (gateway.decided_by("store").await > before).then_some(())
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_18_when_sentinels_name_another_master_counting_goes_on_there() {
     let (watched, backend) = (Watched::start().await, Backend::start().await);
@@ -42,7 +33,7 @@ async fn case_18_when_sentinels_name_another_master_counting_goes_on_there() {
     watched.primary.signal("KILL");
     wait_for("the loss", async || (gateway.metric(UP).await == 0.0).then_some(())).await;
     wait_for("the other master", async || (gateway.metric(UP).await == 1.0).then_some(())).await;
-    counted_again(&gateway, &token).await;
+    gateway.counted_again(&token).await;
     let answered = load.stop().await;
     assert_eq!(with_status(&answered, 200), answered.len());
     assert!(longest(&answered) < SOON, "{:?}", longest(&answered));
@@ -67,7 +58,7 @@ async fn case_16_a_master_that_sentinels_demote_is_left_though_it_keeps_its_clie
         (calls > before + 20).then_some(())
     })
     .await;
-    counted_again(&gateway, &token).await;
+    gateway.counted_again(&token).await;
     let answered = load.stop().await;
     assert_eq!(with_status(&answered, 200), answered.len());
     assert!(longest(&answered) < SOON, "{:?}", longest(&answered));
@@ -145,7 +136,7 @@ async fn case_18_a_cluster_that_loses_a_master_heals_and_the_others_go_on_meanwh
     let before = calls().await;
     wait_for("counting on the others", async || (calls().await > before + 20).then_some(())).await;
     wait_for("the replica to be found", async || (gateway.metric(UP).await == 1.0).then_some(())).await;
-    counted_again(&gateway, &hit).await;
+    gateway.counted_again(&hit).await;
     let answered = load.stop().await;
     assert_eq!(with_status(&answered, 200), answered.len());
     assert!(longest(&answered) < SOON, "{:?}", longest(&answered));
@@ -159,7 +150,7 @@ async fn a_cluster_that_lost_a_master_for_good_counts_on_with_the_others() {
     let gateway = connected(&counting_in(&cluster.url(), "", backend.address, PLENTY)).await;
     let (hit, well) =
         (token(&cluster.workspace_on(0).await, "contacts"), token(&cluster.workspace_on(1).await, "contacts"));
-    counted_again(&gateway, &well).await;
+    gateway.counted_again(&well).await;
     cluster.masters[0].signal("KILL");
     wait_for("the loss", async || (gateway.metric(UP).await == 0.0).then_some(())).await;
     for _ in 0..50 {

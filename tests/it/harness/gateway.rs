@@ -180,6 +180,16 @@ impl Gateway {
             .sum()
     }
 
+    /// Asks until the store has decided about a request; all are answered with 200.
+    pub async fn counted_again(&self, token: &str) {
+        let before = self.decided_by("store").await;
+        wait_for("Redis to count again", async || {
+            assert_eq!(self.get("/api/v1/contacts", token).await.status, 200);
+            (self.decided_by("store").await > before).then_some(())
+        })
+        .await;
+    }
+
     /// Everything it has written.
     pub fn output(&self) -> String {
         self.lines.lock().unwrap().join("\n")
