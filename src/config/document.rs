@@ -88,6 +88,9 @@ pub struct ListenerDocument {
     /// HTTP/2: by ALPN on an encrypted listener, and on a plain one not, unless this says otherwise.
     #[serde(default)]
     pub http2: Option<Http2Document>,
+    /// Load balancers in front, whose connections begin with a PROXY protocol header (v1 or v2); nobody else's may.
+    #[serde(default)]
+    pub proxy_protocol: Vec<IpNet>,
 }
 
 /// `http2:`
@@ -616,8 +619,14 @@ pub enum BackendErrorsDocument {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamDocument {
-    /// `host:port` or `host:port?weight=2` each.
+    /// `host:port` or `unix:/path` each, with `?weight=2` for more than its part.
     pub servers: Vec<String>,
+    /// How connections are encrypted; left out, they are not. Servers are always verified.
+    #[serde(default)]
+    pub tls: Option<ServerTlsDocument>,
+    /// HTTP/2; left out, it is not spoken.
+    #[serde(default)]
+    pub http2: ServerHttp2Document,
     /// How a server is picked.
     #[serde(default)]
     pub balance: BalanceDocument,
@@ -639,6 +648,51 @@ pub struct UpstreamDocument {
     /// Passive ejection.
     #[serde(default)]
     pub eject: EjectDocument,
+    /// When the upstream as a whole is left alone for a while; left out, never.
+    #[serde(default)]
+    pub circuit: Option<CircuitDocument>,
+}
+
+/// `tls:` of an upstream
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerTlsDocument {
+    /// A file in PEM: who may have signed the servers' certificates. Left out: whom this machine trusts.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// The name that the servers have in their certificates, where it is not the one they are reached by.
+    #[serde(default)]
+    pub server_name: Option<String>,
+    /// A file in PEM: the certificate that is shown to servers which ask for one.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// A file in PEM: its key.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+}
+
+/// `http2:` of an upstream
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerHttp2Document {
+    /// Not at all.
+    #[default]
+    Off,
+    /// With servers that agree to it in the handshake (ALPN); needs `tls`.
+    Negotiated,
+    /// Without asking: all servers speak it.
+    PriorKnowledge,
+}
+
+/// `circuit:`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CircuitDocument {
+    /// Requests in a row, of all servers together, that failed.
+    pub failures: u32,
+    /// How long requests are refused at once then, before one is let through to try.
+    #[serde(rename = "for")]
+    pub duration: Span,
 }
 
 /// `balance:`
@@ -664,13 +718,30 @@ pub struct TimeoutsDocument {
     pub response: Span,
     /// To the last byte of the answer, all attempts together.
     pub total: Option<Span>,
+    /// How long a connection is kept without a request; below what the servers keep it for.
+    pub idle: Span,
+    /// Between two octets of a WebSocket, in whichever direction.
+    pub websocket: Span,
 }
 
 impl Default for TimeoutsDocument {
     fn default() -> Self {
-        use std::time::Duration;
-        Self { connect: Span(Duration::from_secs(1)), response: Span(Duration::from_secs(15)), total: None }
+        let seconds = |seconds| Span(std::time::Duration::from_secs(seconds));
+        // PHP's own server, Node and uvicorn keep a connection for 5 s.
+        Self { connect: seconds(1), response: seconds(15), total: None, idle: seconds(4), websocket: seconds(300) }
     }
+}
+
+/// `timeouts:` of a route
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteTimeoutsDocument {
+    /// To the head of the answer, and between two reads of its body.
+    #[serde(default)]
+    pub response: Option<Span>,
+    /// To the last byte of the answer, all attempts together.
+    #[serde(default)]
+    pub total: Option<Span>,
 }
 
 /// `health:`
@@ -679,6 +750,9 @@ impl Default for TimeoutsDocument {
 pub struct HealthDocument {
     /// What is asked for.
     pub path: String,
+    /// What a healthy server answers; left out, 200 to 399.
+    #[serde(default)]
+    pub status: Option<u16>,
     /// Between two checks of one server.
     #[serde(default)]
     pub every: Option<Span>,
@@ -738,6 +812,12 @@ pub struct RouteDocument {
     /// The answer may take as long as it likes after its first byte.
     #[serde(default)]
     pub streaming: bool,
+    /// Clients may change to a WebSocket.
+    #[serde(default)]
+    pub websocket: bool,
+    /// Instead of those of the upstream.
+    #[serde(default)]
+    pub timeouts: RouteTimeoutsDocument,
     /// Bytes of body; instead of request.body_bytes.
     #[serde(default)]
     pub body_bytes: Option<Bytes>,

@@ -60,6 +60,8 @@ pub struct ListenerSettings {
     pub tls: Option<TlsSettings>,
     /// Whether HTTP/2 is spoken: where it encrypts, with who agrees to it by ALPN, else with who begins with its preface.
     pub http2: bool,
+    /// Whose connections begin with a PROXY protocol header.
+    pub proxy_protocol: Vec<IpNet>,
 }
 
 /// What a client may send before anything else is looked at.

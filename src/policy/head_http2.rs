@@ -6,7 +6,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{StatusCode, Uri};
 
-use crate::policy::head::{self, Fields, bad, refused};
+use crate::policy::head::{self, Fields, Flaw, bad, refused};
 use crate::policy::refusal::Refusal;
 
 /// What a field costs beside its name and value when it is written as HTTP/1: a colon, a space and a line end.
@@ -28,15 +28,15 @@ pub fn check(head: &Parts, max_bytes: usize, max_fields: usize) -> Result<(), Re
         return Err(bad("head_scheme"));
     }
     let mut fields = Fields::default();
-    fields.take(b"host", authority(head)?.as_bytes()).map_err(|flaw| flaw.refusal)?;
+    fields.take(&HOST, authority(head)?.as_bytes()).map_err(Flaw::refusal)?;
     for (name, value) in head.headers.iter().filter(|(name, _)| **name != HOST) {
         // RFC 9113 section 8.2.1; HTTP/1 would read the value without it.
         if value.as_bytes().trim_ascii() != value.as_bytes() {
             return Err(bad("head_field_value"));
         }
-        fields.take(name.as_str().as_bytes(), value.as_bytes()).map_err(|flaw| flaw.refusal)?;
+        fields.take(name, value.as_bytes()).map_err(Flaw::refusal)?;
     }
-    fields.finish().map_err(|flaw| flaw.refusal)
+    fields.finish().map_err(Flaw::refusal)
 }
 
 /// `:path`

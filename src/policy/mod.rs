@@ -2,6 +2,8 @@
 //!
 //! Everything here can be tested with values alone; time is always an argument.
 
+pub mod answer;
+pub mod body;
 pub mod chunks;
 pub mod cors;
 pub mod credential;

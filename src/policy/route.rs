@@ -15,6 +15,7 @@ use crate::policy::path::CleanPath;
 use crate::policy::principal::Principal;
 use crate::policy::refusal::Refusal;
 use crate::policy::scope::Scope;
+use crate::policy::upstream::RouteTimeouts;
 
 /// The `route` label of a request that found no route; no route can be called that.
 pub const NO_ROUTE: &str = "none";
@@ -40,6 +41,10 @@ pub struct Route {
     pub pagination: Option<Pagination>,
     /// Whether the answer may take as long as it likes between its first byte and its last.
     pub streaming: bool,
+    /// Whether clients may change to a WebSocket.
+    pub websocket: bool,
+    /// How long to wait, where that is not as the upstream says.
+    pub timeouts: RouteTimeouts,
     /// The most bytes of request body the route takes.
     pub body_bytes: u64,
 }
@@ -336,6 +341,8 @@ mod tests {
             destination: Destination::Upstream(0),
             pagination: None,
             streaming: false,
+            websocket: false,
+            timeouts: RouteTimeouts::default(),
             body_bytes: 0,
         })
     }

@@ -1,7 +1,10 @@
 //! Upstreams as values: where their servers are and how they are to be treated.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use http::StatusCode;
 
 /// One entry of `upstreams:`. Equal values keep their living pool across a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +25,45 @@ pub struct Upstream {
     pub health: Option<HealthCheck>,
     /// When a server is left out because its answers fail.
     pub eject: Ejection,
+    /// How connections are encrypted; `None` for plain ones.
+    pub tls: Option<ServerTls>,
+    /// Whether HTTP/2 is spoken.
+    pub http2: Http2,
+    /// When it is left alone as a whole; `None` for never.
+    pub circuit: Option<Circuit>,
+}
+
+/// When no request is sent to an upstream for a while, so that one which fails under its load can recover and nobody waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Circuit {
+    /// Requests in a row, of all servers together, that failed.
+    pub failures: u32,
+    /// How long they are refused then. After that one is let through, and its success ends it.
+    pub duration: Duration,
+}
+
+/// How connections to servers are encrypted. Equal while the settings and the files behind them are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// The name that a server has to have in its certificate, where it is not the one it is reached by.
+    pub server_name: Option<String>,
+    /// Who may have signed that; the machine's own authorities if it is not said.
+    pub ca: Option<PathBuf>,
+    /// The certificate and the key that a server is shown which asks for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// What was in the files.
+    pub fingerprint: [u8; 32],
+}
+
+/// Whether HTTP/2 is spoken with servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http2 {
+    /// It is not.
+    Off,
+    /// With a server that agrees to it in the handshake (ALPN).
+    Negotiated,
+    /// Without asking: every server of the upstream speaks it.
+    PriorKnowledge,
 }
 
 /// One of an upstream's servers.
@@ -89,8 +131,13 @@ pub fn affinity(key: &str, server: &ServerAddress, weight: u32) -> f64 {
     let mut hash = crc32fast::Hasher::new();
     hash.update(key.as_bytes());
     hash.update(&[0]);
-    hash.update(server.host.as_bytes());
-    hash.update(&server.port.to_be_bytes());
+    match server {
+        ServerAddress::Tcp { host, port } => {
+            hash.update(host.as_bytes());
+            hash.update(&port.to_be_bytes());
+        }
+        ServerAddress::Unix(path) => hash.update(path.as_os_str().as_encoded_bytes()),
+    }
     // CRC spreads neighbours too evenly; a multiplication and a shift break its pattern (the finaliser of MurmurHash3).
     let mut mixed = u64::from(hash.finalize()).wrapping_mul(0xff51_afd7_ed55_8ccd);
     mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
@@ -98,35 +145,60 @@ pub fn affinity(key: &str, server: &ServerAddress, weight: u32) -> f64 {
     f64::from(weight) / -uniform.ln()
 }
 
-/// `host:port` of one server: the form that is shown, dialled and put on metrics.
+/// Where one server is: the form that is shown, dialled and put on metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ServerAddress {
-    /// A name or an IP address, without brackets.
-    pub host: String,
-    /// The TCP port.
-    pub port: u16,
+pub enum ServerAddress {
+    /// `host:port`
+    Tcp {
+        /// A name or an IP address, without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// `unix:/path`
+    Unix(PathBuf),
 }
 
 impl std::fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
 
 impl ServerAddress {
-    /// Reads `host:port` or `[v6]:port`; `None` for anything else.
+    /// Reads `host:port`, `[v6]:port` or `unix:/path`; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            // Linux takes 107 octets (unix(7)).
+            return (path.starts_with('/') && path.len() <= 107).then(|| Self::Unix(path.into()));
+        }
         let (host, port) = text.rsplit_once(':')?;
         let port = port.parse().ok().filter(|&port| port != 0)?;
         let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
             Some(v6) => v6.parse::<std::net::Ipv6Addr>().ok().map(|_| v6)?,
             None => is_host(host).then_some(host)?,
         };
-        Some(Self { host: host.to_owned(), port })
+        Some(Self::Tcp { host: host.to_owned(), port })
+    }
+
+    /// The name or address of its machine; `None` on this one.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Self::Tcp { host, .. } => Some(host),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// What it is sent as Host. A socket has no name, and is this machine.
+    pub fn authority(&self) -> String {
+        match self {
+            Self::Tcp { .. } => self.to_string(),
+            Self::Unix(_) => "localhost".to_owned(),
+        }
     }
 }
 
@@ -146,13 +218,36 @@ pub struct Timeouts {
     pub response: Duration,
     /// From the first attempt to the last byte of the answer, where the route is not streaming; `None` for no end.
     pub total: Option<Duration>,
+    /// How long a connection is kept without a request.
+    pub idle: Duration,
+    /// Between two octets of a WebSocket.
+    pub websocket: Duration,
+}
+
+impl Timeouts {
+    /// The same with what a route wants otherwise.
+    #[must_use]
+    pub fn with(self, route: RouteTimeouts) -> Self {
+        Self { response: route.response.unwrap_or(self.response), total: route.total.or(self.total), ..self }
+    }
+}
+
+/// What a route wants otherwise than its upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteTimeouts {
+    /// Instead of [`Timeouts::response`].
+    pub response: Option<Duration>,
+    /// Instead of [`Timeouts::total`].
+    pub total: Option<Duration>,
 }
 
 /// An active check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// What is asked for with GET; 200–399 is healthy.
+    /// What is asked for with GET.
     pub path: String,
+    /// What a healthy server answers; left out, 200 to 399.
+    pub status: Option<StatusCode>,
     /// Between two checks of one server.
     pub every: Duration,
     /// For the whole check.
@@ -161,6 +256,16 @@ pub struct HealthCheck {
     pub unhealthy_after: u32,
     /// Consecutive successes after which an unhealthy server counts as healthy.
     pub healthy_after: u32,
+}
+
+impl HealthCheck {
+    /// Whether a healthy server answers with this status.
+    pub fn expects(&self, status: StatusCode) -> bool {
+        match self.status {
+            Some(expected) => status == expected,
+            None => status.is_success() || status.is_redirection(),
+        }
+    }
 }
 
 /// Passive ejection: a server whose answers fail is left out for a while, never more than half of the servers at once.
@@ -204,11 +309,15 @@ mod tests {
     #[test]
     fn keys_spread_by_weight_and_move_only_with_their_server() {
         let servers: Vec<_> = [("a", 1), ("b", 1), ("c", 2)]
-            .map(|(host, weight)| (ServerAddress { host: host.into(), port: 80 }, weight))
+            .map(|(host, weight)| (ServerAddress::Tcp { host: host.into(), port: 80 }, weight))
             .into();
         let best = |key: &str, servers: &[(ServerAddress, u32)]| {
             let score = |(server, weight): &(ServerAddress, u32)| affinity(key, server, *weight);
-            servers.iter().max_by(|a, b| score(a).total_cmp(&score(b))).map(|(server, _)| server.host.clone()).unwrap()
+            servers
+                .iter()
+                .max_by(|a, b| score(a).total_cmp(&score(b)))
+                .map(|(server, _)| server.host().unwrap().to_owned())
+                .unwrap()
         };
         let keys: Vec<String> = (0..20_000).map(|n| format!("workspace-{n}")).collect();
         let before: Vec<String> = keys.iter().map(|key| best(key, &servers)).collect();
@@ -233,7 +342,9 @@ mod tests {
 
     #[test]
     fn a_server_is_a_host_and_a_port() {
-        for text in ["127.0.0.1:80", "backend:9101", "a-b.example.com:443", "[::1]:80", "php_fpm:9000"] {
+        for text in
+            ["127.0.0.1:80", "backend:9101", "a-b.example.com:443", "[::1]:80", "php_fpm:9000", "unix:/run/a.sock"]
+        {
             assert_eq!(ServerAddress::parse(text).unwrap().to_string(), text);
         }
         for text in [
@@ -248,6 +359,8 @@ mod tests {
             "a b:80",
             "a..b:80",
             "http://a:80",
+            "unix:a.sock",
+            "unix:",
         ] {
             assert_eq!(ServerAddress::parse(text), None, "{text}");
         }

@@ -1,15 +1,14 @@
 //! The client's side of a request: its body as it comes, its answer as it goes, every wait bounded.
 //!
-//! pingora bounds the reads of a body and nothing else, so a client that stops reading could hold a request, and its place among
-//! those in flight, for ever.
+//! A client that stops sending, or reading, would else hold a request, and its place among those in flight, for ever.
 
 use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Version;
 use http::header::EXPECT;
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode, Version};
 use tokio::time::timeout;
 
 pub(super) use crate::proxy::wire::Wire;
@@ -59,7 +58,7 @@ pub(super) struct Part {
 
 impl<'s> Client<'s> {
     /// The client whose request head `wire` holds. Each wait for it is bounded by `patience`.
-    pub(super) fn new(mut wire: Wire<'s>, patience: Duration) -> Self {
+    pub(super) fn new(wire: Wire<'s>, patience: Duration) -> Self {
         let head = wire.head();
         // RFC 9110 section 10.1.1: an HTTP/1.0 client's expectation is ignored.
         let awaits_continue = head.headers.contains_key(EXPECT) && head.version != Version::HTTP_10;
@@ -68,7 +67,7 @@ impl<'s> Client<'s> {
     }
 
     /// The head of the request.
-    pub(super) fn head(&self) -> &RequestHeader {
+    pub(super) fn head(&self) -> &Parts {
         self.wire.head()
     }
 
@@ -83,8 +82,13 @@ impl<'s> Client<'s> {
     }
 
     /// Whether there was a body at all.
-    pub(super) fn has_body(&mut self) -> bool {
+    pub(super) fn has_body(&self) -> bool {
         self.wire.has_body()
+    }
+
+    /// Whether the next part of the body can be had without waiting.
+    pub(super) fn is_part_there(&self) -> bool {
+        self.body == Body::Coming && self.wire.is_body_there()
     }
 
     /// Bytes of body let through.
@@ -124,17 +128,29 @@ impl<'s> Client<'s> {
         Ok(Part { bytes, is_last })
     }
 
+    /// Whether the client waits to be told before it sends its body.
+    pub(super) fn asks_for_body(&self) -> bool {
+        self.awaits_continue && self.body == Body::Coming
+    }
+
     /// Tells a client that waits for it to send its body.
     pub(super) async fn ask_for_body(&mut self) -> Result<(), ClientFailure> {
-        match std::mem::take(&mut self.awaits_continue) && self.body == Body::Coming {
+        let awaits = self.asks_for_body();
+        self.awaits_continue = false;
+        match awaits {
             true => within(self.patience, self.wire.ask_for_body()).await,
             false => Ok(()),
         }
     }
 
-    /// Sends the head of the answer.
-    pub(super) async fn begin(&mut self, head: ResponseHeader) -> Result<(), ClientFailure> {
-        within(self.patience, self.wire.begin(head)).await
+    /// Begins the answer. Its head may leave with the first part of its body, or with the next flush.
+    pub(super) fn begin(&mut self, status: StatusCode, fields: HeaderMap) -> Result<(), ClientFailure> {
+        self.wire.begin(status, fields)
+    }
+
+    /// Sends what waits to be sent.
+    pub(super) async fn flush(&mut self) -> Result<(), ClientFailure> {
+        within(self.patience, self.wire.flush()).await
     }
 
     /// Sends a part of the answer's body, and its end with it when it is the last.

@@ -1,7 +1,6 @@
-//! In front of pingora's HTTP/1: reads the head of a request within its bounds, and refuses what is not plainly HTTP.
+//! One connection of a client: reads the head of each request within its bounds, and refuses what is not plainly HTTP.
 //!
-//! pingora would answer such a request by itself, without a body, or close; here it is an envelope, a metric and an access line. What
-//! passes is handed to pingora's own session together with the bytes read so far.
+//! pingora would answer such a request by itself, without a body, or close; here it is an envelope, a metric and an access line.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,8 +9,6 @@ use async_trait::async_trait;
 use bytes::{Buf as _, BytesMut};
 use http::{HeaderValue, StatusCode};
 use pingora::apps::ServerApp;
-use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v1::server::HttpSession;
 use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use prometheus::IntGauge;
@@ -20,15 +17,16 @@ use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use crate::config::settings::{ListenerSettings, RequestBounds, TrustedProxies};
 use crate::pipeline::Trail;
-use crate::policy::head::{self, BodyFraming, Flaw, Framing};
+use crate::policy::head::{self, Head};
 use crate::policy::refusal::Refusal;
+use crate::proxy::channel::Channel;
 use crate::proxy::client::Wire;
 use crate::proxy::headers::{Arrival, REQUEST_ID};
+use crate::proxy::http1::Http1;
 use crate::proxy::http2::Multiplexed;
 use crate::proxy::rewound::Rewound;
 use crate::proxy::seats::Seats;
 use crate::proxy::tls::Tls;
-use crate::proxy::watched::Watched;
 use crate::proxy::{Ending, Gateway, Origin, respond};
 use crate::telemetry::Outcome;
 
@@ -53,13 +51,10 @@ pub(super) struct Edge {
     http2: bool,
 }
 
-/// How the body of a request is framed, or how it is refused without losing its connection.
-type Verdict = Result<BodyFraming, Refusal>;
-
 /// What came of waiting for a head.
 enum Arrived {
-    /// The buffer begins with a complete head of so many octets.
-    Head(usize, Verdict),
+    /// A complete head.
+    Head(Box<Head>),
     /// There is no further request.
     Nothing,
     /// What came is refused.
@@ -90,82 +85,65 @@ impl Edge {
 
     /// Whether the client speaks HTTP/2: agreed upon in the handshake, or, where the listener takes it in the clear, begun with the
     /// preface (RFC 9113 section 3.4). Reads as much as tells the two apart.
-    async fn speaks_http2(&self, stream: &mut Stream, buffer: &mut BytesMut, shutdown: &ShutdownWatch) -> bool {
+    async fn speaks_http2(&self, channel: &mut Channel<Stream>, shutdown: &ShutdownWatch) -> bool {
         if self.tls.is_some() {
-            return stream.selected_alpn_proto() == Some(ALPN::H2);
+            return channel.stream().selected_alpn_proto() == Some(ALPN::H2);
+        }
+        if !self.http2 {
+            return false;
         }
         let bounds = self.gateway.live.load().config.request.clone();
-        if !self.http2 || !first_bytes(stream, buffer, bounds.idle_timeout, shutdown).await {
+        if !first_bytes(channel, bounds.idle_timeout, shutdown).await {
             return false;
         }
         let late_at = Instant::now() + bounds.header_timeout;
-        while buffer.len() < PREFACE.len() && PREFACE.starts_with(buffer) {
-            buffer.reserve(READ);
-            if !matches!(timeout_at(late_at, stream.read_buf(buffer)).await, Ok(Ok(1..))) {
+        while channel.read.len() < PREFACE.len() && PREFACE.starts_with(&channel.read) {
+            if !matches!(timeout_at(late_at, channel.fill()).await, Ok(Ok(1..))) {
                 return false;
             }
         }
-        buffer.starts_with(PREFACE)
+        channel.read.starts_with(PREFACE)
     }
 
     /// One connection: request after request until one side has enough.
     async fn connection(&self, stream: Stream, peer: IpAddr, shutdown: &ShutdownWatch) {
         let origin = Origin { peer, is_tls: self.tls.is_some(), in_flight: self.in_flight.clone() };
-        let (mut stream, mut buffer) = (stream, BytesMut::new());
-        if self.speaks_http2(&mut stream, &mut buffer, shutdown).await {
+        let mut channel = Channel::new(stream);
+        if self.speaks_http2(&mut channel, shutdown).await {
             let connection = Multiplexed { gateway: &self.gateway, origin: &origin, shutdown };
-            return connection.serve(Rewound::new(buffer, stream)).await;
+            let (stream, read) = channel.into_parts();
+            return connection.serve(Rewound::new(read, stream)).await;
         }
-        let (mut stream, watch) = Watched::over(stream);
         loop {
             let bounds = self.gateway.live.load().config.request.clone();
             let mut began = Instant::now();
-            let verdict = match read_head(&mut stream, &mut buffer, &bounds, shutdown, &mut began).await {
-                Arrived::Head(end, Ok(BodyFraming::Chunked))
-                    if watch.begin(buffer.get(end..).unwrap_or_default()).is_err() =>
-                {
-                    let refusal = Refusal::BadRequest(StatusCode::BAD_REQUEST, respond::BODY_FRAMING);
-                    return self.refuse(stream, &refusal, &arrival(&buffer, peer), began).await;
-                }
-                Arrived::Head(_, verdict) => verdict.map(drop),
-                Arrived::Nothing => return close(stream).await,
+            let mut head = match read_head(&mut channel, &bounds, shutdown, &mut began).await {
+                Arrived::Head(head) => head,
+                Arrived::Nothing => return close(channel).await,
                 Arrived::Refused(refusal) => {
-                    return self.refuse(stream, &refusal, &arrival(&buffer, peer), began).await;
+                    let arrival = arrival(&channel.read, peer);
+                    return self.refuse(channel, &refusal, &arrival, began).await;
                 }
             };
-            let arrival = arrival(&buffer, peer);
-            let mut session = HttpSession::new(stream);
-            session.set_pipelined_prefix(std::mem::take(&mut buffer));
-            session.set_pipelining_enabled(true);
-            if !matches!(session.read_request().await, Ok(Some(_))) {
-                let refusal = verdict.err().unwrap_or_else(|| {
-                    // The head passed our stricter reading, so the two readings differ: nobody may profit from it.
-                    tracing::error!("pingora refused a head that the gateway had taken");
-                    Refusal::BadRequest(StatusCode::BAD_REQUEST, "head_disputed")
-                });
-                return self.refuse(session.into_inner(), &refusal, &arrival, began).await;
+            let verdict = head.flaw.take().map_or(Ok(()), Err);
+            let mut request = Http1::new(channel, *head);
+            let ending = self.gateway.serve(Wire::Http1(&mut request), &origin, verdict).await;
+            if ending != Ending::Whole {
+                // Dropped as it is: whoever has half an answer is not to take it for a whole one.
+                return;
             }
-            // What the client asked for decides; where it wants to keep the connection, it is kept for this long.
-            if session.will_keepalive() {
-                session.set_server_keepalive(Some(bounds.idle_timeout.as_secs().max(1)));
-            }
-            session.set_total_drain_timeout(Some(LINGER));
-            let mut session = ServerSession::H1(session);
-            let ending = self.gateway.serve(Wire::Http1(&mut session), &origin, verdict).await;
-            watch.end();
-            let ServerSession::H1(session) = session else { return };
-            match next_request(session, ending, bounds.body_timeout).await {
-                Some((reused, rest)) => (stream, buffer) = (reused, rest),
-                None => return,
+            match request.end(LINGER).await {
+                (same, true) => channel = same,
+                (last, false) => return close(last).await,
             }
         }
     }
 
     /// Answers on a connection on which no request could be read, and closes it.
-    async fn refuse(&self, mut stream: Stream, refusal: &Refusal, arrival: &Arrival, began: Instant) {
-        let is_written = write(&mut stream, &respond::raw(refusal, &arrival.request_id)).await;
+    async fn refuse(&self, mut channel: Channel<Stream>, refusal: &Refusal, arrival: &Arrival, began: Instant) {
+        let is_written = write(channel.stream(), &respond::raw(refusal, &arrival.request_id)).await;
         self.tell(refusal, arrival, began, is_written);
-        close(stream).await;
+        close(channel).await;
     }
 
     /// Answers a connection for which there is no room, and drops it: to linger would be to make room. So would a handshake, and
@@ -198,7 +176,7 @@ impl Edge {
 
 /// Who a head came from that is not taken over, with the client's own id where that can be made out.
 fn arrival(head: &[u8], peer: IpAddr) -> Arrival {
-    let id = head::only_value(head, REQUEST_ID.as_str()).and_then(|value| HeaderValue::from_bytes(value).ok());
+    let id = head::only_value(head, &REQUEST_ID).and_then(|value| HeaderValue::from_bytes(value).ok());
     let headers = id.map(|id| (REQUEST_ID, id)).into_iter().collect();
     Arrival::new(&headers, peer, false, &TrustedProxies::default())
 }
@@ -230,52 +208,34 @@ fn peer_address(stream: &Stream) -> Option<IpAddr> {
     digest.peer_addr()?.as_inet().map(std::net::SocketAddr::ip)
 }
 
-/// Ends a request: the connection and what was read of the next request, where there may be one.
-///
-/// What the client has not read yet and what it still sends are waited for, and not for long.
-async fn next_request(mut session: HttpSession, ending: Ending, patience: Duration) -> Option<(Stream, BytesMut)> {
-    if ending != Ending::Whole {
-        // Dropped as it is: whoever has half an answer is not to take it for a whole one.
-        return None;
-    }
-    if !matches!(timeout(patience, session.finish_body()).await, Ok(Ok(_))) {
-        return None;
-    }
-    if !session.will_keepalive() {
-        close(session.into_inner()).await;
-        return None;
-    }
-    let reusable = timeout(patience, session.reuse()).await.ok()?.ok()??;
-    let (stream, rest) = reusable.into_parts();
-    Some((stream, rest.unwrap_or_default()))
-}
-
-/// Reads until `buffer` begins with a complete head that [`head::check`] passes. `began` becomes when it began to arrive.
+/// Reads a complete head. `began` becomes when it began to arrive.
 async fn read_head(
-    stream: &mut Stream,
-    buffer: &mut BytesMut,
+    channel: &mut Channel<Stream>,
     bounds: &RequestBounds,
     shutdown: &ShutdownWatch,
     began: &mut Instant,
 ) -> Arrived {
-    if !begins(stream, buffer, bounds.idle_timeout, shutdown).await {
+    if !begins(channel, bounds.idle_timeout, shutdown).await {
         return Arrived::Nothing;
     }
     *began = Instant::now();
     let late_at = *began + bounds.header_timeout;
     let mut scan = Scan::default();
     loop {
-        match scan.find_end(buffer) {
+        match scan.find_end(&channel.read) {
             Err(refusal) => return Arrived::Refused(refusal),
             Ok(Some(end)) if end <= bounds.header_bytes => {
-                let checked = head::check(buffer.get(..end).unwrap_or_default(), bounds.headers);
-                return match checked {
-                    Ok(framing) => Arrived::Head(end, Ok(framing)),
-                    Err(Flaw { refusal, framing: Framing::Clear }) => Arrived::Head(end, Err(refusal)),
-                    Err(Flaw { refusal, framing: Framing::Unclear }) => Arrived::Refused(refusal),
-                };
+                let octets = channel.read.split_to(end).freeze();
+                return head::read(&octets, bounds.headers).map_or_else(
+                    |refusal| {
+                        // Whoever tells of the refusal looks for the client's request id there.
+                        channel.read = octets.into();
+                        Arrived::Refused(refusal)
+                    },
+                    |head| Arrived::Head(Box::new(head)),
+                );
             }
-            Ok(None) if buffer.len() <= bounds.header_bytes => {}
+            Ok(None) if channel.read.len() <= bounds.header_bytes => {}
             Ok(_) => {
                 return Arrived::Refused(Refusal::BadRequest(
                     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -283,8 +243,7 @@ async fn read_head(
                 ));
             }
         }
-        buffer.reserve(READ);
-        match timeout_at(late_at, stream.read_buf(buffer)).await {
+        match timeout_at(late_at, channel.fill()).await {
             Ok(Ok(1..)) => {}
             Ok(_) => return Arrived::Nothing,
             Err(_) => return Arrived::Refused(Refusal::BadRequest(StatusCode::REQUEST_TIMEOUT, "head_timeout")),
@@ -293,22 +252,21 @@ async fn read_head(
 }
 
 /// Waits for a request to begin; false when none does. One empty line before it is left out (RFC 9112 section 2.2).
-async fn begins(stream: &mut Stream, buffer: &mut BytesMut, idle: Duration, shutdown: &ShutdownWatch) -> bool {
-    if buffer.is_empty() && !first_bytes(stream, buffer, idle, shutdown).await {
+async fn begins(channel: &mut Channel<Stream>, idle: Duration, shutdown: &ShutdownWatch) -> bool {
+    if channel.read.is_empty() && !first_bytes(channel, idle, shutdown).await {
         return false;
     }
-    if **buffer == *b"\r" && !first_bytes(stream, buffer, idle, shutdown).await {
+    if *channel.read == *b"\r" && !first_bytes(channel, idle, shutdown).await {
         return false;
     }
-    if buffer.starts_with(b"\r\n") {
-        buffer.advance(2);
+    if channel.read.starts_with(b"\r\n") {
+        channel.read.advance(2);
     }
-    !buffer.is_empty() || first_bytes(stream, buffer, idle, shutdown).await
+    !channel.read.is_empty() || first_bytes(channel, idle, shutdown).await
 }
 
 /// Waits for bytes to come; false when none do.
-async fn first_bytes(stream: &mut Stream, buffer: &mut BytesMut, idle: Duration, shutdown: &ShutdownWatch) -> bool {
-    buffer.reserve(READ);
+async fn first_bytes(channel: &mut Channel<Stream>, idle: Duration, shutdown: &ShutdownWatch) -> bool {
     let mut shutdown = shutdown.clone();
     let draining = async {
         // An error means that the sender is gone, which is a shutdown too.
@@ -317,7 +275,7 @@ async fn first_bytes(stream: &mut Stream, buffer: &mut BytesMut, idle: Duration,
     };
     tokio::select! {
         biased;
-        read = timeout(idle, stream.read_buf(buffer)) => matches!(read, Ok(Ok(1..))),
+        read = timeout(idle, channel.fill()) => matches!(read, Ok(Ok(1..))),
         () = draining => false,
     }
 }
@@ -351,7 +309,8 @@ impl Scan {
 }
 
 /// Closes a connection in order: our side first, then whatever the client still sends is thrown away for a moment.
-async fn close(mut stream: Stream) {
+async fn close(channel: Channel<Stream>) {
+    let (mut stream, _) = channel.into_parts();
     let closing = async {
         if AsyncWriteExt::shutdown(&mut stream).await.is_err() {
             return;

@@ -2,28 +2,28 @@
 //!
 //! Knows how far it got, because that decides whether another server may be asked: nothing sent, or something.
 
-use std::sync::Arc;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{StatusCode, Version};
-use pingora::connectors::http::Connector;
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::client::HttpSession;
-use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType};
+use http::StatusCode;
+use http::request::Parts;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::policy::answer::AnswerHead;
 use crate::policy::refusal::Refusal;
 use crate::policy::upstream::Timeouts;
+use crate::proxy::backend::Backend;
 use crate::proxy::client::{Client, ClientFailure, Part};
+use crate::proxy::multiplex::Remote;
 use crate::proxy::pool::Server;
 
 /// Interim answers (1xx) that are put up with before the real one.
 const MOST_INTERIM: usize = 16;
 /// How long an answer is waited for once the server takes no more of the body: it may have refused it.
 const AFTER_ABANDONED_BODY: Duration = Duration::from_secs(1);
+/// The reason of a connection that ended early.
+pub(super) const CLOSED: &str = "upstream_closed";
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub(super) enum Failure {
     Connect(ConnectFailure),
     /// A connection from an earlier request was closed without a byte of an answer: most likely before this one came.
     Stale,
+    /// The server says that it has not looked at the request (RFC 9113 section 8.7).
+    Unprocessed,
     /// The connection broke, or what came is no HTTP. The request may have been carried out.
     Broken(&'static str),
     /// No answer in time.
@@ -49,6 +51,8 @@ pub(super) enum ConnectFailure {
     Refused,
     /// Not within the upstream's connect timeout.
     Late,
+    /// The server could not prove who it is, or does not believe us.
+    Untrusted,
 }
 
 impl From<ClientFailure> for Failure {
@@ -57,81 +61,94 @@ impl From<ClientFailure> for Failure {
     }
 }
 
+impl From<ConnectFailure> for Failure {
+    fn from(failure: ConnectFailure) -> Self {
+        Self::Connect(failure)
+    }
+}
+
+/// What carries a request to a server and its answer back.
+#[derive(Debug)]
+pub(super) enum Conversation {
+    /// A connection.
+    Http1(Box<Backend>),
+    /// One stream of a connection.
+    Http2(Box<Remote>),
+}
+
 /// A server's answer: its head is read, its body is not.
+#[derive(Debug)]
 pub(super) struct Answer {
-    session: HttpSession,
-    peer: Arc<HttpPeer>,
-    idle_timeout: Duration,
+    conversation: Conversation,
+    /// The head.
+    pub head: AnswerHead,
+    patience: Duration,
+}
+
+/// How far the request body has come.
+enum Uploading {
+    Going,
+    Complete,
 }
 
 /// Sends a request and reads the head of its answer. `build` makes the request once there is a connection.
 pub(super) async fn send(
     client: &mut Client<'_>,
-    connector: &Connector,
     server: &Server,
     timeouts: Timeouts,
-    build: impl FnOnce(&Client<'_>) -> Result<RequestHeader, Refusal>,
+    build: impl FnOnce(&Client<'_>) -> Result<Parts, Refusal>,
 ) -> Result<Answer, Failure> {
-    let peer = server.peer().ok_or(Failure::Connect(ConnectFailure::Refused))?;
-    let connected = connector.get_http_session(&*peer).await;
-    let (session, is_reused) = connected.map_err(|error| Failure::Connect(connect_failure(&error)))?;
+    let mut conversation = server.open(timeouts.connect).await?;
     let request = build(client).map_err(Failure::Refused)?;
-    let mut answer = Answer { session, peer, idle_timeout: server.idle_timeout() };
-    answer.session.set_write_timeout(Some(timeouts.response));
-    match answer.head_of(client, request, timeouts.response).await {
-        Ok(()) => Ok(answer),
-        Err(Failure::Broken(CLOSED)) if is_reused => Err(Failure::Stale),
-        Err(failure) => Err(failure),
+    let is_complete = client.is_complete();
+    conversation.begin(request, is_complete)?;
+    let mut exchange = Exchange { client, conversation, patience: timeouts.response };
+    let head = exchange.head().await;
+    if let (Conversation::Http2(remote), Err(Failure::Late | Failure::Broken(_))) = (&exchange.conversation, &head) {
+        // It may be dead without a word, and so would be everything sent there.
+        remote.distrust();
     }
+    Ok(Answer { head: head?, conversation: exchange.conversation, patience: timeouts.response })
 }
 
-fn connect_failure(error: &Error) -> ConnectFailure {
-    match error.etype() {
-        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => ConnectFailure::Late,
-        _ => ConnectFailure::Refused,
-    }
+/// A request under way.
+struct Exchange<'e, 's> {
+    client: &'e mut Client<'s>,
+    conversation: Conversation,
+    patience: Duration,
 }
 
-impl Answer {
-    /// The head.
-    pub(super) fn head(&self) -> Option<&ResponseHeader> {
-        self.session.response_header()
-    }
-
-    async fn head_of(
-        &mut self,
-        client: &mut Client<'_>,
-        request: RequestHeader,
-        within: Duration,
-    ) -> Result<(), Failure> {
-        self.session.write_request_header(Box::new(request)).await.map_err(|_| Failure::Broken(CLOSED))?;
-        if client.is_complete() {
-            self.session.finish_request_body().await.map_err(|_| Failure::Broken(CLOSED))?;
+impl Exchange<'_, '_> {
+    async fn head(&mut self) -> Result<AnswerHead, Failure> {
+        // A small body that has come with its head leaves with it, too.
+        if !self.client.is_part_there() {
+            self.flush().await?;
         }
-        client.ask_for_body().await?;
+        if self.client.asks_for_body() {
+            self.flush().await?;
+            self.client.ask_for_body().await?;
+        }
         let mut interim = 0;
         // The server's time begins when it has the whole request.
-        let mut late_at = client.is_complete().then(|| Instant::now() + within);
+        let mut late_at = self.client.is_complete().then(|| Instant::now() + self.patience);
         loop {
             tokio::select! {
                 biased;
-                read = self.session.read_response_header() => {
-                    read.map_err(|error| broken(&error))?;
-                    let head = self.head().ok_or(Failure::Broken("upstream_malformed"))?;
+                read = self.conversation.head() => {
+                    let head = read?;
                     match head.status {
                         StatusCode::SWITCHING_PROTOCOLS => return Err(Failure::Broken("upstream_switched")),
-                        status if status.is_informational() && interim < MOST_INTERIM => interim += 1,
-                        status if !is_final(status) => return Err(Failure::Broken("upstream_status")),
-                        _ if !has_one_length(head) => return Err(Failure::Broken("upstream_framing")),
-                        _ => return Ok(()),
+                        status if !status.is_informational() => return Ok(head),
+                        _ if interim < MOST_INTERIM => interim += 1,
+                        _ => return Err(Failure::Broken("upstream_status")),
                     }
                 }
-                part = client.part() => {
+                part = self.client.part() => {
                     late_at = match self.pass_up(part?).await {
-                        Ok(Uploading::Complete) => Some(Instant::now() + within),
+                        Ok(Uploading::Complete) => Some(Instant::now() + self.patience),
                         Ok(Uploading::Going) => None,
                         Err(_) => {
-                            client.abandon();
+                            self.client.abandon();
                             Some(Instant::now() + AFTER_ABANDONED_BODY)
                         }
                     };
@@ -141,18 +158,28 @@ impl Answer {
         }
     }
 
-    /// Passes one part of the request body up, and its end after the last.
-    async fn pass_up(&mut self, part: Part) -> pingora::Result<Uploading> {
-        // In chunked framing an empty part would be the end of the body.
-        if !part.bytes.is_empty() {
-            self.session.write_request_body(part.bytes, false).await?;
-        }
-        match part.is_last {
-            true => self.session.finish_request_body().await.map(|()| Uploading::Complete),
-            false => Ok(Uploading::Going),
-        }
+    async fn flush(&mut self) -> Result<(), Failure> {
+        let flushed = within(self.patience, self.conversation.flush()).await;
+        flushed.map_err(|_| self.conversation.broken())
     }
 
+    async fn pass_up(&mut self, part: Part) -> io::Result<Uploading> {
+        pass_up(&mut self.conversation, self.patience, part).await
+    }
+}
+
+/// Passes one part of the request body up, and its end after the last.
+async fn pass_up(conversation: &mut Conversation, patience: Duration, part: Part) -> io::Result<Uploading> {
+    within(patience, conversation.send(part.bytes, part.is_last)).await?;
+    Ok(if part.is_last { Uploading::Complete } else { Uploading::Going })
+}
+
+/// Waits for the server to take what it is sent.
+async fn within<T>(patience: Duration, sending: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(patience, sending).await.unwrap_or_else(|late| Err(late.into()))
+}
+
+impl Answer {
     /// Streams the body to the client, flushed as it comes. `between_reads` bounds each wait for the server.
     ///
     /// The head has gone out, so a failure can only cut the answer short: the caller has to close the connection then.
@@ -161,84 +188,123 @@ impl Answer {
         client: &mut Client<'_>,
         between_reads: Option<Duration>,
     ) -> Result<(), Failure> {
-        self.session.set_read_timeout(between_reads);
-        while !self.session.response_done() {
+        let mut is_ended = false;
+        while !is_ended && !self.conversation.is_over() {
+            if !self.conversation.is_part_there() {
+                client.flush().await?;
+            }
             tokio::select! {
                 biased;
-                read = self.session.read_response_body() => match read.map_err(|error| broken(&error))? {
-                    Some(bytes) => client.send(bytes, false).await?,
-                    None if self.session.response_done() => break,
-                    None => return Err(Failure::Broken(CLOSED)),
+                read = part(&mut self.conversation, between_reads) => match read? {
+                    Some(bytes) => {
+                        is_ended = self.conversation.is_over();
+                        client.send(bytes, is_ended).await?;
+                    }
+                    None => break,
                 },
                 part = client.part() => {
-                    if self.pass_up(part?).await.is_err() {
+                    if pass_up(&mut self.conversation, self.patience, part?).await.is_err() {
                         client.abandon();
                     }
                 }
             }
         }
-        Ok(client.send(Bytes::new(), true).await?)
+        match is_ended {
+            true => Ok(()),
+            false => Ok(client.send(Bytes::new(), true).await?),
+        }
     }
 
     /// Reads a body of at most `most` bytes within `limit`; `None` when it is larger, slower, or does not come to its end.
     pub(super) async fn collect(&mut self, most: usize, limit: Duration) -> Option<Vec<u8>> {
-        timeout(limit, async {
+        let collecting = async {
             let mut body = Vec::new();
-            while !self.session.response_done() {
-                match self.session.read_response_body().await {
-                    Ok(Some(bytes)) if body.len() + bytes.len() <= most => body.extend_from_slice(&bytes),
-                    Ok(None) if self.session.response_done() => break,
-                    Ok(_) | Err(_) => return None,
+            while let Some(bytes) = self.conversation.part().await.ok()? {
+                if body.len() + bytes.len() > most {
+                    return None;
                 }
+                body.extend_from_slice(&bytes);
             }
             Some(body)
-        })
-        .await
-        .ok()
-        .flatten()
+        };
+        timeout(limit, collecting).await.ok().flatten()
     }
 
     /// Gives the connection back if the next request can use it, which is when both bodies came to their end; else closes it.
-    pub(super) async fn release(mut self, connector: &Connector, client: &Client<'_>) {
-        if client.is_complete() && self.session.response_done() {
-            connector.release_http_session(self.session, &*self.peer, Some(self.idle_timeout)).await;
-        } else {
-            self.session.shutdown().await;
+    pub(super) fn release(self, server: &Server) {
+        if let Conversation::Http1(backend) = self.conversation {
+            server.keep(*backend);
         }
     }
 }
 
-/// How far the request body has come.
-enum Uploading {
-    Going,
-    Complete,
-}
-
-/// The reason of a connection that ended early.
-const CLOSED: &str = "upstream_closed";
-
-fn broken(error: &Error) -> Failure {
-    match error.etype() {
-        ErrorType::ReadTimedout => Failure::Late,
-        ErrorType::ConnectionClosed | ErrorType::ReadError => Failure::Broken(CLOSED),
-        _ => Failure::Broken("upstream_malformed"),
+/// The next part of the body.
+async fn part(conversation: &mut Conversation, within: Option<Duration>) -> Result<Option<Bytes>, Failure> {
+    match within {
+        Some(within) => timeout(within, conversation.part()).await.unwrap_or(Err(Failure::Late)),
+        None => conversation.part().await,
     }
 }
 
-/// Whether there is one reading of where the body ends. pingora takes two equal lengths for one, and what it makes of a list of codings
-/// another reader may not; a client would be sent the length as it is. HTTP/1.0 has no codings (RFC 9112 section 6.1).
-fn has_one_length(head: &ResponseHeader) -> bool {
-    let only = |name, is_right: fn(&[u8]) -> bool| {
-        let mut values = head.headers.get_all(name).iter();
-        values.next().is_none_or(|value| is_right(value.as_bytes())) && values.next().is_none()
-    };
-    let has_coding = head.headers.contains_key(TRANSFER_ENCODING);
-    only(CONTENT_LENGTH, |value| !value.is_empty() && value.iter().all(u8::is_ascii_digit))
-        && only(TRANSFER_ENCODING, |value| value.eq_ignore_ascii_case(b"chunked"))
-        && !(has_coding && head.version == Version::HTTP_10)
-}
+impl Conversation {
+    /// Begins a request; `is_complete` when it has no body.
+    pub(super) fn begin(&mut self, request: Parts, is_complete: bool) -> Result<(), Failure> {
+        match self {
+            Self::Http1(backend) => {
+                backend.begin(&request);
+                Ok(())
+            }
+            Self::Http2(remote) => remote.begin(request, is_complete),
+        }
+    }
 
-/// A status that an answer may end with. HTTP knows nothing above 599 (RFC 9110 section 15).
-fn is_final(status: StatusCode) -> bool {
-    (200..600).contains(&status.as_u16())
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Http1(backend) => backend.flush().await,
+            Self::Http2(_) => Ok(()),
+        }
+    }
+
+    async fn send(&mut self, bytes: Bytes, is_last: bool) -> io::Result<()> {
+        match self {
+            Self::Http1(backend) => backend.send(bytes, is_last).await,
+            Self::Http2(remote) => remote.send(bytes, is_last).await,
+        }
+    }
+
+    pub(super) async fn head(&mut self) -> Result<AnswerHead, Failure> {
+        match self {
+            Self::Http1(backend) => backend.head().await,
+            Self::Http2(remote) => remote.head().await,
+        }
+    }
+
+    fn is_part_there(&self) -> bool {
+        match self {
+            Self::Http1(backend) => backend.is_part_there(),
+            Self::Http2(_) => false,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Http1(backend) => backend.is_over(),
+            Self::Http2(remote) => remote.is_over(),
+        }
+    }
+
+    async fn part(&mut self) -> Result<Option<Bytes>, Failure> {
+        match self {
+            Self::Http1(backend) => backend.part().await,
+            Self::Http2(remote) => remote.part().await,
+        }
+    }
+
+    /// What a connection is that takes nothing: one from an earlier request was most likely closed before this one came.
+    fn broken(&self) -> Failure {
+        match self {
+            Self::Http1(backend) if backend.is_reused() => Failure::Stale,
+            Self::Http1(_) | Self::Http2(_) => Failure::Broken(CLOSED),
+        }
+    }
 }

@@ -90,13 +90,15 @@ fn listen(socket: &Path) -> Result<UnixListener, String> {
             folder.display()
         ));
     }
-    // What an earlier successor left behind; nobody can be listening on it and be waited for as well.
-    let _ = std::fs::remove_file(socket);
-    let listener =
-        UnixListener::bind(socket).map_err(|error| format!("cannot listen on {}: {error}", socket.display()))?;
+    // It is there for others only once it listens, and takes the place of what an earlier successor left behind.
+    let unready = socket.with_extension(std::process::id().to_string());
+    let cannot = |what: &str, error: std::io::Error| format!("cannot {what} {}: {error}", socket.display());
+    let _ = std::fs::remove_file(&unready);
+    let listener = UnixListener::bind(&unready).map_err(|error| cannot("listen on", error))?;
     let private = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(socket, private)
-        .map_err(|error| format!("cannot close {} to others: {error}", socket.display()))?;
+    std::fs::set_permissions(&unready, private)
+        .and_then(|()| std::fs::rename(&unready, socket))
+        .map_err(|error| cannot("close to others", error))?;
     Ok(listener)
 }
 

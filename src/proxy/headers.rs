@@ -10,8 +10,8 @@ use http::header::{
     CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, ETAG, EXPECT, HOST, HeaderName, LAST_MODIFIED, LOCATION,
     ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, HeaderValue, Method};
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Version};
 
 use crate::config::settings::TrustedProxies;
 use crate::pipeline::Permit;
@@ -158,12 +158,12 @@ fn request_id(sent: Option<&HeaderValue>) -> HeaderValue {
 
 /// The request a backend is sent for a permitted one. `has_body` says whether a body follows; without a Content-Length it is chunked.
 pub fn request(
-    sent: &RequestHeader,
+    sent: &Parts,
     permit: &Permit,
     arrival: &Arrival,
     host: &HeaderValue,
     has_body: bool,
-) -> Result<RequestHeader, Refusal> {
+) -> Result<Parts, Refusal> {
     let mut fields = HeaderMap::with_capacity(sent.headers.len() + 12);
     let nominated = nominated(&sent.headers);
     for (name, value) in &sent.headers {
@@ -189,9 +189,9 @@ pub fn request(
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = sent.method.clone();
     parts.uri = permit.target(&sent.uri)?;
-    parts.version = http::Version::HTTP_11;
+    parts.version = Version::HTTP_11;
     parts.headers = fields;
-    Ok(RequestHeader::from(parts))
+    Ok(parts)
 }
 
 fn value(text: &str) -> Result<HeaderValue, Refusal> {
@@ -199,7 +199,7 @@ fn value(text: &str) -> Result<HeaderValue, Refusal> {
 }
 
 /// Which host the client asked for: Host in HTTP/1, `:authority` in HTTP/2.
-fn authority(sent: &RequestHeader) -> Option<HeaderValue> {
+fn authority(sent: &Parts) -> Option<HeaderValue> {
     let host = sent.headers.get(HOST).cloned();
     host.or_else(|| sent.uri.authority().and_then(|authority| HeaderValue::try_from(authority.as_str()).ok()))
 }
@@ -324,10 +324,10 @@ impl Told<'_> {
 
 /// The fields of a backend's answer that a client is sent. Hop-by-hop fields, the backend's own software, and rate limits that are
 /// not the route's stay behind, and so does a value that no header may have.
-pub fn answer(head: &ResponseHeader, told: &Told<'_>) -> HeaderMap {
-    let mut fields = HeaderMap::with_capacity(head.headers.len() + 8);
-    let nominated = nominated(&head.headers);
-    for (name, value) in &head.headers {
+pub fn answer(received: &HeaderMap, told: &Told<'_>) -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(received.len() + 8);
+    let nominated = nominated(received);
+    for (name, value) in received {
         let is_text = value.as_bytes().iter().all(|octet| *octet == b'\t' || (*octet >= b' ' && *octet != 0x7F));
         if is_text && passes_to_client(name, told) && !nominated.contains(&name.as_str()) {
             fields.append(name, value.clone());

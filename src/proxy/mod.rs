@@ -1,15 +1,20 @@
 //! pingora's side: from an accepted connection to a recorded outcome. The only folder that names pingora.
 //!
 //! [`edge`] reads the head of a request, [`http2`] takes a connection apart into its streams, [`request`] is the life of one request,
-//! [`exchange`] is its way to one server and back. pingora-core's sessions, connectors and listeners do the HTTP; its `ProxyHttp` loop is not used, because it answers and logs by
-//! itself where this gateway has promised an envelope, and cannot bound the time to the head of an answer.
+//! [`exchange`] is its way to one server and back. Listeners, TLS on them and the sockets behind are pingora-core's. HTTP/1 is read and
+//! written here ([`http1`], [`backend`]), strictly and in few system calls: pingora's own sessions answer and log by themselves where
+//! this gateway has promised an envelope.
 
+mod backend;
+mod channel;
 mod client;
 mod edge;
 mod exchange;
 pub mod hand_over;
 mod headers;
+mod http1;
 mod http2;
+mod multiplex;
 mod pool;
 pub mod reload;
 mod request;
@@ -20,13 +25,12 @@ pub mod server;
 pub mod snapshot;
 mod stream;
 mod tls;
-mod watched;
+mod transport;
 mod wire;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use pingora::connectors::http::Connector;
 use tokio::sync::watch;
 
 use crate::policy::refusal::Refusal;
@@ -39,7 +43,6 @@ use crate::telemetry::Telemetry;
 /// Serves requests by whatever configuration is in force when they arrive.
 pub(crate) struct Gateway {
     live: Arc<Live>,
-    connector: Arc<Connector>,
     telemetry: Arc<Telemetry>,
     in_flight: Arc<Seats>,
     /// True from the signal to end on.

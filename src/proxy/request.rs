@@ -72,8 +72,10 @@ impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {
         Self::Refused(match failure {
             Failure::Connect(ConnectFailure::Refused) => Refusal::BadGateway("upstream_refused"),
+            Failure::Connect(ConnectFailure::Untrusted) => Refusal::BadGateway("upstream_untrusted"),
             Failure::Connect(ConnectFailure::Late) | Failure::Late => Refusal::GatewayTimeout,
-            Failure::Stale => Refusal::BadGateway("upstream_closed"),
+            Failure::Stale => Refusal::BadGateway(exchange::CLOSED),
+            Failure::Unprocessed => Refusal::BadGateway("upstream_refused_stream"),
             Failure::Broken(reason) => Refusal::BadGateway(reason),
             Failure::Client(ClientFailure::Gone) => return Self::ClientGone,
             Failure::Client(ClientFailure::TooLarge) => Refusal::BodyTooLarge,
@@ -128,9 +130,12 @@ impl<'g> Request<'g> {
         let answered = self.forward(pool, &permit).await;
         self.journey.duration = started.elapsed();
         let mut answer = answered?;
-        let end = self.pass_on(&mut answer, &permit, pool.upstream.timeouts.response).await;
+        let timeouts = pool.upstream.timeouts.with(permit.route().timeouts);
+        let end = self.pass_on(&mut answer, &permit, timeouts.response).await;
         self.journey.duration = started.elapsed();
-        answer.release(&self.gateway.connector, &self.client).await;
+        if let Some(server) = self.journey.place.as_ref().and_then(Place::server) {
+            answer.release(server);
+        }
         end
     }
 
@@ -180,7 +185,8 @@ impl<'g> Request<'g> {
             Some(principal) => Cow::Borrowed(principal.workspace()),
             None => Cow::Owned(self.arrival.client.0.to_string()),
         };
-        let total = pool.upstream.timeouts.total.filter(|_| !permit.route().streaming);
+        let timeouts = pool.upstream.timeouts.with(permit.route().timeouts);
+        let total = timeouts.total.filter(|_| !permit.route().streaming);
         self.journey.ends = total.map(|total| tokio::time::Instant::now() + total);
         while self.journey.attempts <= pool.upstream.retries {
             let place = match pool.place(&tried, &key).await {
@@ -194,18 +200,19 @@ impl<'g> Request<'g> {
             let build = |client: &Client<'_>| {
                 headers::request(client.head(), permit, arrival, &server.host, !client.is_complete())
             };
-            let (connector, timeouts) = (&self.gateway.connector, pool.upstream.timeouts);
             self.journey.attempts += 1;
-            let sent = exchange::send(&mut self.client, connector, server, timeouts, build);
+            let sent = exchange::send(&mut self.client, server, timeouts, build);
             match until(self.journey.ends, sent).await {
                 Ok(answer) => {
-                    pool.report(server, answer.head().is_none_or(|head| head.status.is_server_error()));
+                    pool.report(server, answer.head.status.is_server_error());
                     self.journey.place = Some(place);
                     return Ok(answer);
                 }
                 Err(failure @ (Failure::Client(_) | Failure::Refused(_))) => return Err(failure.into()),
                 // The server is not to blame, and may be asked once more; what is pooled behind this connection is likely younger.
-                Err(Failure::Stale) if may_be_stale && self.is_repeatable() => {
+                Err(failure @ (Failure::Stale | Failure::Unprocessed))
+                    if may_be_stale && self.may_be_sent_again(&failure) =>
+                {
                     may_be_stale = false;
                     self.journey.attempts -= 1;
                     continue;
@@ -224,27 +231,35 @@ impl<'g> Request<'g> {
     }
 
     /// Whether another server may be asked after this failure.
-    fn may_go_on(&mut self, failure: &Failure, pool: &Pool) -> bool {
+    fn may_go_on(&self, failure: &Failure, pool: &Pool) -> bool {
         match failure {
             Failure::Connect(_) => true,
-            Failure::Stale | Failure::Broken(_) => self.is_repeatable() && pool.may_retry(),
+            Failure::Stale | Failure::Unprocessed | Failure::Broken(_) => {
+                self.may_be_sent_again(failure) && pool.may_retry()
+            }
             Failure::Late | Failure::Client(_) | Failure::Refused(_) => false,
         }
     }
 
+    /// Whether a request can be sent once more that a server has had: it says that it did not look at it and all of it is still here, or
+    /// it may be repeated.
+    fn may_be_sent_again(&self, failure: &Failure) -> bool {
+        matches!(failure, Failure::Unprocessed) && self.client.received() == 0 || self.is_repeatable()
+    }
+
     /// A request that is not idempotent is never sent twice, and neither is a body, which is not kept.
-    fn is_repeatable(&mut self) -> bool {
+    fn is_repeatable(&self) -> bool {
         headers::is_idempotent(&self.client.head().method) && !self.client.has_body()
     }
 
     /// Passes a server's answer to the client: errors as envelopes, everything else as it is.
     async fn pass_on(&mut self, answer: &mut Answer, permit: &Permit, timeout: Duration) -> Result<End, Stop> {
-        let head = answer.head().ok_or(Refusal::BadGateway("upstream_malformed"))?;
+        let head = &answer.head;
         let status = head.status;
-        let location = head.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let location = head.fields.get(LOCATION).and_then(|value| value.to_str().ok());
         let is_login = permit.principal().is_some() && normalise::is_login_redirect(status, location);
         let told = told(&self.trail, &self.snapshot);
-        let mut fields = headers::answer(head, &told);
+        let mut fields = headers::answer(&head.fields, &told);
         told.write(&mut fields, &self.arrival);
         self.say_farewell();
         let snapshot = Arc::clone(&self.snapshot);
@@ -259,7 +274,7 @@ impl<'g> Request<'g> {
             _ => {
                 let between_reads = (!permit.route().streaming).then_some(timeout);
                 respond::frame(self.client.head(), status, &mut fields);
-                self.relay(answer, respond::head(status, fields), between_reads).await
+                self.relay(answer, fields, between_reads).await
             }
         }
     }
@@ -267,11 +282,11 @@ impl<'g> Request<'g> {
     async fn relay(
         &mut self,
         answer: &mut Answer,
-        head: pingora::http::ResponseHeader,
+        fields: HeaderMap,
         between_reads: Option<Duration>,
     ) -> Result<End, Stop> {
-        let status = head.status;
-        self.client.begin(head).await.map_err(|_| Stop::ClientGone)?;
+        let status = answer.head.status;
+        self.client.begin(status, fields).map_err(|_| Stop::ClientGone)?;
         match until(self.journey.ends, answer.relay(&mut self.client, between_reads)).await {
             Ok(()) => Ok(End { status, refusal: None, bytes_out: self.client.sent(), ending: Ending::Whole }),
             Err(Failure::Client(_)) => Err(Stop::ClientGone),
@@ -290,7 +305,7 @@ impl<'g> Request<'g> {
         private_hosts: &[String],
         timeout: Duration,
     ) -> Envelope {
-        let status = answer.head().map_or(StatusCode::BAD_GATEWAY, |head| head.status);
+        let status = answer.head.status;
         let is_readable = fields.get(CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
         let body = match self.client.head().method == Method::HEAD || !is_readable {
             true => None,

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, TRANSFER_ENCODING};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
-use pingora::http::{RequestHeader, ResponseHeader};
 
 use crate::policy::envelope::{self, Envelope, JSON};
 use crate::policy::refusal::Refusal;
@@ -41,7 +41,7 @@ pub(super) async fn preflight(
 ) -> Result<(), ClientFailure> {
     fields.insert(REQUEST_ID, arrival.request_id.clone());
     keep_if_drainable(client);
-    client.begin(head(StatusCode::NO_CONTENT, fields)).await?;
+    client.begin(StatusCode::NO_CONTENT, fields)?;
     client.send(Bytes::new(), true).await
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn write(
     fields.insert(CONTENT_LENGTH, HeaderValue::from(envelope.body.len()));
     let body = if client.head().method == Method::HEAD { Bytes::new() } else { envelope.body.clone() };
     let length = body.len();
-    client.begin(head(envelope.status, fields)).await?;
+    client.begin(envelope.status, fields)?;
     client.send(body, true).await?;
     Ok(length)
 }
@@ -65,23 +65,15 @@ pub(super) fn declared_length(fields: &HeaderMap) -> Option<u64> {
     fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The head of an answer.
-pub(super) fn head(status: StatusCode, fields: HeaderMap) -> ResponseHeader {
-    let (mut parts, ()) = http::Response::new(()).into_parts();
-    parts.status = status;
-    parts.headers = fields;
-    ResponseHeader::from(parts)
-}
-
 /// Frames a body whose length is not known: in chunks where the client understands them (HTTP/1.1), else by closing (HTTP/1.0).
-pub(super) fn frame(asked: &RequestHeader, status: StatusCode, fields: &mut HeaderMap) {
+pub(super) fn frame(asked: &Parts, status: StatusCode, fields: &mut HeaderMap) {
     let has_body = asked.method != Method::HEAD && !matches!(status.as_u16(), 204 | 304);
     if has_body && asked.version == Version::HTTP_11 && !fields.contains_key(CONTENT_LENGTH) {
         fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 
-/// By itself pingora closes after an answer to a request whose body was not read. A small body that is on its way is read instead,
+/// By itself a connection ends after an answer to a request whose body was not read. A small body that is on its way is read instead,
 /// when the session ends; one that the client only sends after `100 Continue` will never come.
 fn keep_if_drainable(client: &mut Client<'_>) {
     let fields = &client.head().headers;

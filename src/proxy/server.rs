@@ -35,10 +35,6 @@ use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::Protocols;
 
-/// Reads go into the buffer of the head or the body; a head and a small body leave in one write.
-const READ_BUFFER: usize = 0;
-const WRITE_BUFFER: usize = 8 << 10;
-
 /// What an encrypted listener speaks, with HTTP/2 and without.
 const HTTP2_OR_1: Protocols = &[b"h2", b"http/1.1"];
 const HTTP1: Protocols = &[b"http/1.1"];
@@ -106,7 +102,6 @@ pub async fn run(bound: Bound, config: Config, path: PathBuf, log: Arc<Log>) -> 
     let (shutdown, draining) = watch::channel(false);
     let gateway = Arc::new(Gateway {
         live: Arc::clone(&live),
-        connector: Arc::clone(&foundation.connector),
         telemetry,
         in_flight: Arc::clone(&in_flight),
         draining: draining.clone(),
@@ -217,7 +212,7 @@ async fn serve(
     let mut inherited = Fds::new();
     inherited.add(name.clone(), listener.into_raw_fd());
     let mut service = Service::new(name.clone(), edge);
-    service.add_listener(ListenerConfig::tcp(name).l4_buffer(L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER)));
+    service.add_listener(ListenerConfig::tcp(name).l4_buffer(L4BufferSettings::unbuffered()));
     let serving = service.start_service(Some(Arc::new(Mutex::new(inherited))), shutdown, 1);
     let watching = async {
         match tls {

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use pingora::connectors::ConnectorOptions;
-use pingora::connectors::http::Connector;
 use tokio::time::timeout;
 
 use crate::auth::Identifier;
@@ -26,12 +24,9 @@ use crate::telemetry::metrics::Metrics;
 
 /// How long a new configuration may take to reach its servers and its Redis before it is put in force all the same.
 const SETTLING: Duration = Duration::from_secs(1);
-/// Idle connections to all backends together.
-const IDLE_CONNECTIONS: usize = 1024;
 
 /// The parts that outlive every configuration.
 pub struct Foundation {
-    pub(super) connector: Arc<Connector>,
     pub(super) metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     embedded: Arc<MemoryStore>,
@@ -52,10 +47,9 @@ pub struct Snapshot {
 pub struct Live(ArcSwap<Snapshot>);
 
 impl Foundation {
-    /// Fresh parts: no counts, no connections.
+    /// Fresh parts: no counts.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
-            connector: Arc::new(Connector::new(Some(ConnectorOptions::new(IDLE_CONNECTIONS)))),
             metrics,
             clock: Arc::new(SystemClock::default()),
             embedded: Arc::default(),

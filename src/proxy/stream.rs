@@ -8,8 +8,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{COOKIE, DATE, HOST};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use pingora::protocols::http::date::get_cached_date;
 
 use crate::policy::head_http2;
@@ -17,7 +16,7 @@ use crate::proxy::client::ClientFailure;
 
 /// A request on a stream of its own.
 pub(super) struct Stream {
-    head: RequestHeader,
+    head: Parts,
     body: RecvStream,
     has_body: bool,
     is_read: bool,
@@ -44,7 +43,7 @@ impl Stream {
     }
 
     /// The head of the request.
-    pub(super) fn head(&self) -> &RequestHeader {
+    pub(super) fn head(&self) -> &Parts {
         &self.head
     }
 
@@ -102,10 +101,12 @@ impl Stream {
     }
 
     /// Sends the head of the answer, and its end where it has no body.
-    pub(super) fn begin(&mut self, head: &ResponseHeader) -> Result<(), ClientFailure> {
+    pub(super) fn begin(&mut self, status: StatusCode, fields: HeaderMap) -> Result<(), ClientFailure> {
         let Answer::Awaited(answer) = &mut self.answer else { return Err(ClientFailure::Gone) };
-        let mut parts = head.as_owned_parts();
+        let (mut parts, ()) = Response::new(()).into_parts();
+        parts.status = status;
         parts.version = Version::HTTP_2;
+        parts.headers = fields;
         parts.headers.insert(DATE, get_cached_date());
         let is_last = self.head.method == Method::HEAD || matches!(parts.status.as_u16(), 204 | 304);
         let stream = answer.send_response(Response::from_parts(parts, ()), is_last).map_err(|_| ClientFailure::Gone)?;
@@ -148,7 +149,7 @@ impl Stream {
 }
 
 /// The head as HTTP/1 would have it: the target in origin form, the authority as Host, and one Cookie field (RFC 9113 section 8.2.3).
-fn as_http1(mut parts: Parts) -> RequestHeader {
+fn as_http1(mut parts: Parts) -> Parts {
     if let Some(host) = head_http2::authority(&parts).ok().and_then(|host| HeaderValue::try_from(host).ok()) {
         parts.headers.insert(HOST, host);
     }
@@ -159,5 +160,5 @@ fn as_http1(mut parts: Parts) -> RequestHeader {
         parts.headers.insert(COOKIE, cookie);
     }
     parts.uri = parts.uri.path_and_query().cloned().map_or_else(Uri::default, Uri::from);
-    RequestHeader::from(parts)
+    parts
 }

@@ -1,51 +1,58 @@
-//! What carries a request: an HTTP/1 session of pingora's, or one HTTP/2 stream. The only place that tells the two apart.
+//! What carries a request: an HTTP/1 connection, or one HTTP/2 stream. The only place that tells the two apart.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::ServerSession;
-use pingora::{Error, ErrorType};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 use tokio::time::timeout;
 
 use crate::proxy::client::ClientFailure;
+use crate::proxy::http1::Http1;
 use crate::proxy::stream::Stream;
-use crate::proxy::watched::is_broken;
 
 /// One request with its answer on it.
 pub(super) enum Wire<'s> {
-    /// A session whose head is read.
-    Http1(&'s mut ServerSession),
+    /// A connection of which the head is read.
+    Http1(&'s mut Http1),
     /// A stream.
     Http2(Box<Stream>),
 }
 
 impl Wire<'_> {
-    pub(super) fn head(&self) -> &RequestHeader {
+    pub(super) fn head(&self) -> &Parts {
         match self {
-            Self::Http1(session) => session.req_header(),
+            Self::Http1(request) => request.head(),
             Self::Http2(stream) => stream.head(),
         }
     }
 
-    pub(super) fn has_body(&mut self) -> bool {
+    pub(super) fn has_body(&self) -> bool {
         match self {
-            Self::Http1(session) => !session.is_body_empty(),
+            Self::Http1(request) => request.has_body(),
             Self::Http2(stream) => stream.has_body(),
         }
     }
 
-    pub(super) fn is_body_done(&mut self) -> bool {
+    pub(super) fn is_body_done(&self) -> bool {
         match self {
-            Self::Http1(session) => session.is_body_done(),
+            Self::Http1(request) => request.is_body_done(),
             Self::Http2(stream) => stream.is_body_done(),
+        }
+    }
+
+    /// Whether a part of the body, or its end, can be had without waiting.
+    pub(super) fn is_body_there(&self) -> bool {
+        match self {
+            Self::Http1(request) => request.is_body_there(),
+            Self::Http2(_) => false,
         }
     }
 
     /// Bytes of body sent.
     pub(super) fn sent(&self) -> usize {
         match self {
-            Self::Http1(session) => session.body_bytes_sent(),
+            Self::Http1(request) => request.sent(),
             Self::Http2(stream) => stream.sent(),
         }
     }
@@ -53,10 +60,7 @@ impl Wire<'_> {
     /// The next part of the body, waited for with `patience`.
     pub(super) async fn read(&mut self, patience: Duration) -> Result<Option<Bytes>, ClientFailure> {
         match self {
-            Self::Http1(session) => {
-                session.set_read_timeout(Some(patience));
-                session.read_body_or_idle(false).await.map_err(|error| failure(&error))
-            }
+            Self::Http1(request) => request.read(patience).await,
             Self::Http2(stream) => timeout(patience, stream.read()).await.unwrap_or(Err(ClientFailure::Late)),
         }
     }
@@ -64,45 +68,55 @@ impl Wire<'_> {
     /// Ends when the client goes away, once its whole request is there.
     pub(super) async fn gone(&mut self) {
         match self {
-            Self::Http1(session) => drop(session.read_body_or_idle(true).await),
+            Self::Http1(request) => request.gone().await,
             Self::Http2(stream) => stream.gone().await,
         }
     }
 
     pub(super) async fn ask_for_body(&mut self) -> Result<(), ClientFailure> {
         match self {
-            Self::Http1(session) => session.write_continue_response().await.map_err(|_| ClientFailure::Gone),
+            Self::Http1(request) => request.ask_for_body().await,
             Self::Http2(stream) => stream.ask_for_body(),
         }
     }
 
-    pub(super) async fn begin(&mut self, head: ResponseHeader) -> Result<(), ClientFailure> {
+    /// Begins the answer. In HTTP/1 its head leaves with the first part of its body, or with the next flush.
+    pub(super) fn begin(&mut self, status: StatusCode, fields: HeaderMap) -> Result<(), ClientFailure> {
         match self {
-            Self::Http1(session) => {
-                session.write_response_header(Box::new(head)).await.map_err(|_| ClientFailure::Gone)
+            Self::Http1(request) => {
+                request.begin(status, fields);
+                Ok(())
             }
-            Self::Http2(stream) => stream.begin(&head),
+            Self::Http2(stream) => stream.begin(status, fields),
+        }
+    }
+
+    /// Sends what waits to be sent.
+    pub(super) async fn flush(&mut self) -> Result<(), ClientFailure> {
+        match self {
+            Self::Http1(request) => request.flush().await,
+            Self::Http2(_) => Ok(()),
         }
     }
 
     pub(super) async fn send(&mut self, bytes: Bytes, is_last: bool) -> Result<(), ClientFailure> {
         match self {
-            Self::Http1(session) => session.write_response_body(bytes, is_last).await.map_err(|_| ClientFailure::Gone),
+            Self::Http1(request) => request.send(bytes, is_last).await,
             Self::Http2(stream) => stream.send(bytes, is_last).await,
         }
     }
 
     /// Makes the answer the last one of its connection; a stream is the last one of its own anyway.
     pub(super) fn end_connection(&mut self) {
-        if let Self::Http1(session) = self {
-            session.set_keepalive(None);
+        if let Self::Http1(request) = self {
+            request.end_connection();
         }
     }
 
     /// Keeps the connection although the body was not read: the rest of it is read when the request is over.
     pub(super) fn keep_connection(&mut self) {
-        if let Self::Http1(session) = self {
-            session.set_close_on_response_before_downstream_finish(false);
+        if let Self::Http1(request) = self {
+            request.keep_connection();
         }
     }
 
@@ -111,14 +125,5 @@ impl Wire<'_> {
         if let Self::Http2(stream) = self {
             stream.cut();
         }
-    }
-}
-
-fn failure(error: &Error) -> ClientFailure {
-    match error.etype() {
-        ErrorType::ReadTimedout => ClientFailure::Late,
-        ErrorType::ReadError if is_broken(error) => ClientFailure::Malformed,
-        ErrorType::ReadError | ErrorType::ConnectionClosed => ClientFailure::Gone,
-        _ => ClientFailure::Malformed,
     }
 }

@@ -1,7 +1,8 @@
-//! Certificates: from PEM files to what rustls serves with. Shared by `check`, which says what is wrong with the files, and by the
-//! listeners, which serve with them.
+//! Certificates: from PEM files to what rustls serves with, and connects with ([`trust`]). Shared by `check`, which says what is wrong
+//! with the files, and by those who use them.
 
 mod names;
+pub mod trust;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -80,7 +80,7 @@ gateway.yaml:8:19: error: the upstream `main` has no servers
 gateway.yaml:9:21: error: `127.0.0.1` is not a server
     9 |   other: {servers: ["127.0.0.1"], retires: 2}
       |                     ^^^^^^^^^^^
-      = host:port, 10.0.0.7:8080, [::1]:8080 or host:port?weight=2 (1 to 100)
+      = host:port, 10.0.0.7:8080, [::1]:8080, unix:/path or host:port?weight=2 (1 to 100)
 gateway.yaml:9:35: error: unknown key `retires`
     9 |   other: {servers: ["127.0.0.1"], retires: 2}
       |                                   ^^^^^^^

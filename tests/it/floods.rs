@@ -68,7 +68,8 @@ async fn case_28_a_flood_of_unknown_tokens_costs_the_store_no_more_than_its_budg
     let bound = A_SECOND * (began.elapsed().as_secs() + 2);
     assert!((1..=bound).contains(&look_ups), "{look_ups} look-ups, {bound} allowed");
     assert_eq!(look_ups + a + b + c + d, FLOOD as u64 + 1, "whoever was not looked up was told that nobody knows");
-    assert!(served > FLOOD / 8, "{served}");
+    // A refusal has one hop, the customer's request two.
+    assert!(served > FLOOD / 20, "{served}");
     assert_eq!(
         gateway.metric(r#"gateway_refusals_total{code="SERVER_ERROR",reason="look_up_budget",route="contacts"}"#).await,
         (a + b + c + d) as f64

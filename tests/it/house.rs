@@ -53,7 +53,7 @@ fn pingora_is_named_in_its_own_room_alone() {
 
 #[test]
 fn rustls_is_named_where_something_is_encrypted_alone() {
-    assert_named_only("rustls", &["tls/", "proxy/tls.rs"]);
+    assert_named_only("rustls", &["tls/", "proxy/tls.rs", "proxy/transport.rs"]);
 }
 
 #[test]

@@ -228,9 +228,9 @@ async fn a_refusal_keeps_the_connection_where_the_framing_is_clear_and_the_clien
         }
     }
     assert!(backend.seen().iter().all(|request| request.target == "/api/v1/contacts"));
-    // A tunnel, two lengths, a field that is none, and a Host that pingora does not read.
+    // Two Hosts, a tunnel, two lengths, and a field that is none.
     for flawed in [
-        "GET / HTTP/1.1\r\nHost: x@y\r\nX-Request-Id: mine\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\nX-Request-Id: mine\r\n\r\n",
         "CONNECT x:1 HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\n\r\n",
         "GET http://x/ HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\nA B: c\r\n\r\n",

@@ -20,7 +20,8 @@ impl Compiler<'_> {
             if address.port() != 0 && listeners.iter().any(|listener| listener.address == address) {
                 self.error(&path, format!("{address} is listed twice"));
             }
-            listeners.push(ListenerSettings { address, tls, http2 });
+            let proxy_protocol = document.proxy_protocol.clone();
+            listeners.push(ListenerSettings { address, tls, http2, proxy_protocol });
         }
         listeners
     }

@@ -28,7 +28,7 @@ use crate::policy::normalise::BackendErrors;
 use crate::policy::route::{Route, RouteTable};
 use crate::policy::upstream::Upstream;
 
-/// What pingora's parser takes.
+/// More fields than any client has a use for; an answer may have as many.
 const MOST_HEADERS: usize = 256;
 const DEFAULT_ADMIN: &str = "127.0.0.1:9090";
 const DEFAULT_DEADLINE_MS: u64 = 25;
@@ -320,7 +320,7 @@ impl Compiler<'_> {
             BackendErrorsDocument::Normalise => {
                 let mut private_hosts: Vec<String> = upstreams
                     .flat_map(|upstream| &upstream.servers)
-                    .map(|server| server.address.host.to_lowercase())
+                    .filter_map(|server| server.address.host().map(str::to_lowercase))
                     .collect();
                 private_hosts.sort_unstable();
                 private_hosts.dedup();

@@ -12,7 +12,7 @@ use crate::policy::limit::{CountedBy, Limit};
 use crate::policy::pagination::Pagination;
 use crate::policy::route::{Access, Destination, Methods, NO_ROUTE, Pattern, PatternProblem, Route};
 use crate::policy::scope::Scope;
-use crate::policy::upstream::Upstream;
+use crate::policy::upstream::{RouteTimeouts, Upstream};
 
 /// The limit of a route that names none.
 const DEFAULT_LIMIT: &str = "general";
@@ -76,6 +76,8 @@ impl Compiler<'_> {
                 destination: Destination::RateLimits,
                 pagination: None,
                 streaming: false,
+                websocket: false,
+                timeouts: RouteTimeouts::default(),
                 body_bytes: 0,
             })
         })
@@ -148,6 +150,8 @@ impl Compiler<'_> {
             destination: Destination::Upstream(upstream?),
             pagination,
             streaming: document.streaming,
+            websocket: self.websocket(name, document, methods),
+            timeouts: self.route_timeouts(name, document),
             body_bytes,
         })
     }
@@ -293,6 +297,29 @@ impl Compiler<'_> {
             self.error(&["routes", name, "cost"], message).hint = Some("no request would ever pass".into());
         }
         cost
+    }
+
+    /// A WebSocket begins with GET (RFC 6455 section 4.1).
+    fn websocket(&mut self, name: &str, document: &RouteDocument, methods: Methods) -> bool {
+        if document.websocket && !methods.contains(&Method::GET) {
+            self.error(&["routes", name, "websocket"], "a WebSocket begins with GET, which this route does not take");
+        }
+        document.websocket
+    }
+
+    fn route_timeouts(&mut self, name: &str, document: &RouteDocument) -> RouteTimeouts {
+        let given = document.timeouts;
+        for (key, span) in [("response", given.response), ("total", given.total)] {
+            if span.is_some_and(|span| span.0.is_zero()) {
+                let message = format!("the {key} timeout is 0: no server could answer in time");
+                self.error(&["routes", name, "timeouts", key], message);
+            }
+        }
+        if document.streaming && given.total.is_some() {
+            self.warning(&["routes", name, "timeouts", "total"], "a streaming route has no end of its time").hint =
+                Some("leave `total` out, or `streaming`".into());
+        }
+        RouteTimeouts { response: given.response.map(|span| span.0), total: given.total.map(|span| span.0) }
     }
 
     fn pagination(&mut self, name: &str, document: &RouteDocument) -> Option<Pagination> {

@@ -4,9 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
+
 use crate::config::compile::{Compiler, Named, is_plain_name};
-use crate::config::document::{BalanceDocument, HealthDocument, UpstreamDocument};
-use crate::policy::upstream::{Balance, Ejection, HealthCheck, InFlightBound, Timeouts, Upstream, WeightedServer};
+use crate::config::document::{
+    BalanceDocument, CircuitDocument, HealthDocument, ServerHttp2Document, ServerTlsDocument, UpstreamDocument,
+};
+use crate::policy::upstream::{
+    Balance, Circuit, Ejection, HealthCheck, Http2, InFlightBound, ServerTls, Timeouts, Upstream, WeightedServer,
+};
+use crate::tls::CertificateFiles;
+use crate::tls::trust::{TrustFiles, server_name};
 
 const DEFAULT_RETRIES: u32 = 1;
 const MOST_RETRIES: u32 = 10;
@@ -24,10 +32,19 @@ impl Compiler<'_> {
                 Some("letters, digits, `-`, `_` and `.`".into());
         }
         let given = &document.timeouts;
-        let timeouts =
-            Timeouts { connect: given.connect.0, response: given.response.0, total: given.total.map(|span| span.0) };
-        let all =
-            [("connect", Some(timeouts.connect)), ("response", Some(timeouts.response)), ("total", timeouts.total)];
+        let timeouts = Timeouts {
+            connect: given.connect.0,
+            response: given.response.0,
+            total: given.total.map(|span| span.0),
+            idle: given.idle.0,
+            websocket: given.websocket.0,
+        };
+        let all = [
+            ("connect", Some(timeouts.connect)),
+            ("response", Some(timeouts.response)),
+            ("total", timeouts.total),
+            ("websocket", Some(timeouts.websocket)),
+        ];
         for (key, timeout) in all {
             if timeout.is_some_and(|timeout| timeout.is_zero()) {
                 self.error(
@@ -59,7 +76,64 @@ impl Compiler<'_> {
             retries,
             health: document.health.as_ref().map(|health| self.health(name, health)),
             eject: Ejection { failures: document.eject.failures, duration: document.eject.duration.0 },
+            tls: document.tls.as_ref().and_then(|tls| self.server_tls(name, tls, &document.servers)),
+            http2: self.server_http2(name, document),
+            circuit: self.circuit(name, document.circuit),
         }
+    }
+
+    /// Reads the files, so that `check` says what is wrong with them.
+    fn server_tls(&mut self, name: &str, document: &ServerTlsDocument, servers: &[String]) -> Option<ServerTls> {
+        let path = |key| ["upstreams", name, "tls", key];
+        let identity = match (&document.certificate, &document.key) {
+            (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+            (None, None) => None,
+            _ => {
+                self.error(&["upstreams", name, "tls"], "a certificate needs its `key`, and a key its `certificate`");
+                None
+            }
+        };
+        if document.server_name.as_deref().is_some_and(|name| server_name(name).is_none()) {
+            self.error(&path("server_name"), "this can be no name of a server").hint =
+                Some("a host name or an IP address, as in the servers' certificates".into());
+        }
+        if document.server_name.is_none() && servers.iter().any(|server| server.starts_with("unix:")) {
+            self.error(&["upstreams", name, "tls"], "a socket has no name that a certificate could have").hint =
+                Some("say which one it is: server_name: backend.internal".into());
+        }
+        let to_files = |(certificate, key): (_, _)| CertificateFiles { certificate, key };
+        let files = TrustFiles { ca: document.ca.clone(), identity: identity.clone().map(to_files) };
+        if let Err(problem) = files.load(&[]) {
+            self.error(&path(problem.key), problem.message);
+        }
+        Some(ServerTls {
+            server_name: document.server_name.clone(),
+            ca: files.ca.clone(),
+            identity,
+            fingerprint: files.fingerprint(),
+        })
+    }
+
+    fn server_http2(&mut self, name: &str, document: &UpstreamDocument) -> Http2 {
+        match document.http2 {
+            ServerHttp2Document::Off => Http2::Off,
+            ServerHttp2Document::PriorKnowledge => Http2::PriorKnowledge,
+            ServerHttp2Document::Negotiated => {
+                if document.tls.is_none() {
+                    self.error(&["upstreams", name, "http2"], "HTTP/2 is negotiated in the handshake of `tls`").hint =
+                        Some("add `tls: {}`, or write `prior_knowledge` if all servers speak it".into());
+                }
+                Http2::Negotiated
+            }
+        }
+    }
+
+    fn circuit(&mut self, name: &str, document: Option<CircuitDocument>) -> Option<Circuit> {
+        let document = document?;
+        if document.failures == 0 || document.duration.0.is_zero() {
+            self.error(&["upstreams", name, "circuit"], "a circuit needs at least one failure and some time");
+        }
+        Some(Circuit { failures: document.failures, duration: document.duration.0 })
     }
 
     fn in_flight(&mut self, name: &str, document: &UpstreamDocument) -> Option<InFlightBound> {
@@ -87,8 +161,9 @@ impl Compiler<'_> {
                 }
                 Some(server) => servers.push(server),
                 None => {
-                    self.error(&path, format!("`{text}` is not a server")).hint =
-                        Some("host:port, 10.0.0.7:8080, [::1]:8080 or host:port?weight=2 (1 to 100)".into());
+                    self.error(&path, format!("`{text}` is not a server")).hint = Some(
+                        "host:port, 10.0.0.7:8080, [::1]:8080, unix:/path or host:port?weight=2 (1 to 100)".into(),
+                    );
                 }
             }
         }
@@ -119,6 +194,11 @@ impl Compiler<'_> {
                 self.error(&path(key), format!("health.{key} is 0; it counts checks in a row, at least 1"));
             }
         }
-        HealthCheck { path: document.path.clone(), every, timeout, unhealthy_after, healthy_after }
+        let status = document.status.and_then(|status| StatusCode::from_u16(status).ok());
+        if document.status.is_some() && status.is_none_or(|status| status.is_informational()) {
+            self.error(&path("status"), "this is no status that an answer can have").hint =
+                Some("200 to 599; left out, 200 to 399 is healthy".into());
+        }
+        HealthCheck { path: document.path.clone(), status, every, timeout, unhealthy_after, healthy_after }
     }
 }

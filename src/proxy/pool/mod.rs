@@ -3,37 +3,24 @@
 //! A server is left out while active checks find it unhealthy, while it is ejected for failing answers, or while its name has never
 //! resolved. All of that outlives a reload as long as the upstream's value is the same; addresses outlive it in any case.
 
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+mod keepers;
+mod server;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-use http::HeaderValue;
 use parking_lot::Mutex;
-use pingora::connectors::ConnectorOptions;
-use pingora::connectors::http::Connector;
-use pingora::http::RequestHeader;
-use pingora::protocols::l4::socket::SocketAddr;
-use pingora::upstreams::peer::HttpPeer;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::policy::time::{UnixMillis, millis};
-use crate::policy::upstream::{Balance, HealthCheck, ServerAddress, Upstream, WeightedServer, affinity, turns};
+use crate::policy::upstream::{Balance, Upstream, affinity, turns};
 use crate::ports::Clock;
+pub use crate::proxy::pool::server::Server;
+use crate::proxy::transport::Endpoint;
 use crate::telemetry::metrics::Metrics;
 
-/// How often names are resolved again, and how long one may take.
-const RESOLVE_EVERY: Duration = Duration::from_secs(10);
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
-const SHOW_EVERY: Duration = Duration::from_secs(1);
-/// Below what backends usually keep an idle connection for (5 s in php -S, Node and uvicorn), so that a request seldom meets one
-/// that is being closed.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// How long a server that returns is spared, from a tenth of its part of the requests to all of it.
-const SLOW_START: Duration = Duration::from_secs(10);
 /// Requests that may be sent again, of those that came: each brings a fifth, and so many are kept.
 const RETRY_SHARE: f64 = 0.2;
 const MOST_RETRIES_KEPT: f64 = 10.0;
@@ -51,23 +38,6 @@ pub struct Pool {
     ejecting: Mutex<()>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-}
-
-/// One server of a pool.
-pub struct Server {
-    /// As on metrics and in the log.
-    pub name: String,
-    /// The Host that it is sent.
-    pub host: HeaderValue,
-    address: ServerAddress,
-    weight: u32,
-    peer: ArcSwapOption<HttpPeer>,
-    in_flight: AtomicUsize,
-    is_checked_healthy: AtomicBool,
-    healthy_since: AtomicU64,
-    failures: AtomicU32,
-    ejections_in_a_row: AtomicU32,
-    ejected_until: AtomicU64,
 }
 
 /// A place at a server, given back when it is dropped.
@@ -119,8 +89,8 @@ impl Pool {
         let weights: Vec<u32> = servers.iter().map(|server| server.weight).collect();
         for server in &servers {
             let twin = known.iter().flat_map(|pool| &pool.servers).find(|other| other.address == server.address);
-            if let Some(SocketAddr::Inet(address)) = twin.and_then(Server::peer).map(|peer| peer._address.clone()) {
-                server.found(address, &upstream);
+            if let Some(endpoint) = twin.and_then(Server::endpoint) {
+                server.found(Endpoint::clone(&endpoint));
             }
         }
         let pool = Arc::new(Self {
@@ -134,23 +104,13 @@ impl Pool {
             clock,
             metrics,
         });
-        tokio::spawn(keep_shown(Arc::downgrade(&pool)));
-        // Connections of its own: a check tells whether one can be made.
-        let connector = Arc::new(Connector::new(Some(ConnectorOptions::new(0))));
-        for (at, server) in pool.servers.iter().enumerate() {
-            if server.address.host.parse::<IpAddr>().is_err() {
-                tokio::spawn(keep_resolved(Arc::downgrade(&pool), at));
-            }
-            if let Some(health) = pool.upstream.health.clone() {
-                tokio::spawn(keep_checked(Arc::downgrade(&pool), at, health, Arc::clone(&connector)));
-            }
-        }
+        keepers::start(&pool);
         pool
     }
 
     /// Waits until every server has an address.
     pub async fn settle(&self) {
-        while self.servers.iter().any(|server| server.peer.load().is_none()) {
+        while self.servers.iter().any(|server| server.endpoint().is_none()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -301,162 +261,12 @@ impl Drop for Pool {
     }
 }
 
-impl Server {
-    fn new(WeightedServer { address, weight }: &WeightedServer, upstream: &Upstream) -> Self {
-        let name = address.to_string();
-        let server = Self {
-            host: HeaderValue::try_from(name.as_str()).unwrap_or_else(|_| HeaderValue::from_static("backend")),
-            name,
-            address: address.clone(),
-            weight: *weight,
-            peer: ArcSwapOption::empty(),
-            in_flight: AtomicUsize::new(0),
-            is_checked_healthy: AtomicBool::new(true),
-            healthy_since: AtomicU64::new(0),
-            failures: AtomicU32::new(0),
-            ejections_in_a_row: AtomicU32::new(0),
-            ejected_until: AtomicU64::new(0),
-        };
-        if let Ok(ip) = address.host.parse() {
-            server.found(std::net::SocketAddr::new(ip, address.port), upstream);
-        }
-        server
-    }
-
-    /// Whom to connect to; `None` while the server's name does not resolve.
-    pub fn peer(&self) -> Option<Arc<HttpPeer>> {
-        self.peer.load_full()
-    }
-
-    /// How long a connection to it is kept without a request.
-    pub fn idle_timeout(&self) -> Duration {
-        IDLE_TIMEOUT
-    }
-
-    /// Keeps to the address in use while the name still has it; of several others, IPv4 comes first, as backends on one host listen.
-    fn found_among(&self, mut addresses: Vec<std::net::SocketAddr>, upstream: &Upstream) {
-        let is_used = |address: &std::net::SocketAddr| {
-            self.peer.load().as_ref().is_some_and(|peer| peer._address == (*address).into())
-        };
-        addresses.sort_by_key(|address| (!is_used(address), address.is_ipv6()));
-        if let Some(address) = addresses.first() {
-            self.found(*address, upstream);
-        }
-    }
-
-    fn found(&self, address: std::net::SocketAddr, upstream: &Upstream) {
-        let is_known = self.peer.load().as_ref().is_some_and(|peer| peer._address == address.into());
-        if !is_known {
-            let mut peer = HttpPeer::new(address, false, String::new());
-            peer.options.connection_timeout = Some(upstream.timeouts.connect);
-            peer.options.total_connection_timeout = Some(upstream.timeouts.connect);
-            peer.options.idle_timeout = Some(IDLE_TIMEOUT);
-            self.peer.store(Some(Arc::new(peer)));
-        }
-    }
-
-    fn is_usable(&self, now: UnixMillis) -> bool {
-        self.is_checked_healthy.load(Ordering::Relaxed) && !self.is_ejected(now) && self.peer.load().is_some()
-    }
-
-    /// How much of its part of the requests it takes: a server that returns is spared at first.
-    fn strength(&self, now: UnixMillis) -> f64 {
-        let back = self.healthy_since.load(Ordering::Relaxed).max(self.ejected_until.load(Ordering::Relaxed));
-        match back {
-            0 => 1.0,
-            back => (now.since(UnixMillis(back)).as_secs_f64() / SLOW_START.as_secs_f64()).clamp(0.1, 1.0),
-        }
-    }
-
-    /// How busy it would be with one more request, for what it can take.
-    fn load(&self, now: UnixMillis) -> f64 {
-        let requests = u32::try_from(self.in_flight.load(Ordering::Acquire)).unwrap_or(u32::MAX);
-        (f64::from(requests) + 1.0) / (f64::from(self.weight) * self.strength(now))
-    }
-
-    fn is_ejected(&self, now: UnixMillis) -> bool {
-        now.0 < self.ejected_until.load(Ordering::Relaxed)
-    }
-}
-
-/// Shows on the metric which servers are used, again and again: an ejection ends by itself, and the pool that a reload replaced takes
-/// the series of its servers with it.
-async fn keep_shown(pool: Weak<Pool>) {
-    while let Some(strong) = pool.upgrade() {
-        let now = strong.clock.steady();
-        strong.servers.iter().for_each(|server| strong.show(server, now));
-        drop(strong);
-        tokio::time::sleep(SHOW_EVERY).await;
-    }
-}
-
-/// Resolves one name away from requests, again and again.
-async fn keep_resolved(pool: Weak<Pool>, at: usize) {
-    loop {
-        let Some((host, port)) = pool.upgrade().and_then(|pool| {
-            let address = &pool.servers.get(at)?.address;
-            Some((address.host.clone(), address.port))
-        }) else {
-            return;
-        };
-        let resolved = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((host.as_str(), port))).await;
-        let Some(strong) = pool.upgrade() else { return };
-        let Some(server) = strong.servers.get(at) else { return };
-        match resolved {
-            Ok(Ok(addresses)) => server.found_among(addresses.collect(), &strong.upstream),
-            // The last known address goes on being used.
-            Ok(Err(_)) | Err(_) if server.peer.load().is_some() => {}
-            Ok(Err(error)) => tracing::warn!(server = server.name, "the name does not resolve: {error}"),
-            Err(_) => tracing::warn!(server = server.name, "the name does not resolve in time"),
-        }
-        let pause = if server.peer.load().is_some() { RESOLVE_EVERY } else { Duration::from_secs(1) };
-        drop(strong);
-        tokio::time::sleep(pause).await;
-    }
-}
-
-/// Checks one server for as long as its pool lives. The first check comes at once.
-async fn keep_checked(pool: Weak<Pool>, at: usize, health: HealthCheck, connector: Arc<Connector>) {
-    let (mut failures, mut successes) = (0u32, 0u32);
-    loop {
-        let Some(strong) = pool.upgrade() else { return };
-        let Some(server) = strong.servers.get(at) else { return };
-        let is_well = timeout(health.timeout, is_well(server, &health.path, &connector)).await.unwrap_or(false);
-        (failures, successes) =
-            if is_well { (0, successes.saturating_add(1)) } else { (failures.saturating_add(1), 0) };
-        if failures >= health.unhealthy_after {
-            strong.checked(server, false);
-        } else if successes >= health.healthy_after {
-            strong.checked(server, true);
-        }
-        drop(strong);
-        // A tenth of jitter keeps replicas and servers out of step.
-        tokio::time::sleep(health.every.mul_f64(0.95 + fastrand::f64() / 10.0)).await;
-    }
-}
-
-async fn is_well(server: &Server, path: &str, connector: &Connector) -> bool {
-    let Some(peer) = server.peer() else { return false };
-    let Ok((mut session, _)) = connector.get_http_session(&*peer).await else { return false };
-    let Ok(mut request) = RequestHeader::build_no_case("GET", path.as_bytes(), None) else { return false };
-    let fields = [("host", server.host.clone()), ("user-agent", HeaderValue::from_static("mailtrixy-gateway health"))];
-    if fields.into_iter().any(|(name, value)| request.insert_header(name, value).is_err()) {
-        return false;
-    }
-    let is_answered = session.write_request_header(Box::new(request)).await.is_ok()
-        && session.finish_request_body().await.is_ok()
-        && session.read_response_header().await.is_ok();
-    let is_well =
-        session.response_header().is_some_and(|head| head.status.is_success() || head.status.is_redirection());
-    // The answer's body is nobody's; the connection goes with it.
-    session.shutdown().await;
-    is_answered && is_well
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::upstream::{Ejection, InFlightBound, Timeouts};
+    use std::sync::atomic::AtomicU64;
+
+    use crate::policy::upstream::{Ejection, Http2, InFlightBound, ServerAddress, Timeouts, WeightedServer};
 
     struct Hand(AtomicU64);
 
@@ -472,7 +282,7 @@ mod tests {
     fn pool(servers: usize) -> (Arc<Pool>, Arc<Hand>) {
         let second = Duration::from_secs(1);
         let server = |n| WeightedServer {
-            address: ServerAddress { host: "127.0.0.1".into(), port: 1000 + n as u16 },
+            address: ServerAddress::Tcp { host: "127.0.0.1".into(), port: 1000 + n as u16 },
             weight: 1,
         };
         start(Upstream {
@@ -480,7 +290,10 @@ mod tests {
             servers: (0..servers).map(server).collect(),
             balance: Balance::RoundRobin,
             in_flight: None,
-            timeouts: Timeouts { connect: second, response: second, total: None },
+            timeouts: Timeouts { connect: second, response: second, total: None, idle: second, websocket: second },
+            tls: None,
+            http2: Http2::Off,
+            circuit: None,
             retries: 1,
             health: None,
             eject: Ejection { failures: 2, duration: 30 * second },
