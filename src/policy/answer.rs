@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use crate::policy::body::Incoming;
@@ -119,6 +119,14 @@ pub fn has_connection_option(fields: &HeaderMap, option: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case(option))
 }
 
+/// Whether `Connection` and `Upgrade` name WebSocket as the protocol to go on with (RFC 6455 section 4).
+pub fn names_websocket(fields: &HeaderMap) -> bool {
+    let mut protocols = fields.get_all(UPGRADE).iter();
+    let only = protocols.next().filter(|_| protocols.next().is_none());
+    only.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && has_connection_option(fields, "upgrade")
+}
+
 impl AnswerHead {
     /// How long the server keeps the connection, where it says so (`Keep-Alive: timeout=5`), less a second: a request must not meet a
     /// connection that is being closed.
@@ -126,6 +134,11 @@ impl AnswerHead {
         let parameters = self.fields.get("keep-alive")?.to_str().ok()?.split(',');
         let seconds: u64 = parameters.filter_map(|one| one.trim().strip_prefix("timeout=")).next()?.parse().ok()?;
         Some(Duration::from_secs(seconds.saturating_sub(1)))
+    }
+
+    /// Whether a 101 changes to what was asked for.
+    pub fn is_websocket(&self) -> bool {
+        names_websocket(&self.fields)
     }
 
     /// The body behind this answer to a request with `method` (RFC 9112 section 6.3). Chunks win over a length.

@@ -149,7 +149,9 @@ pub fn headers(refusal: &Refusal) -> Vec<(HeaderName, HeaderValue)> {
             HeaderValue::try_from(methods.to_string()).map(|value| vec![(ALLOW, value)]).unwrap_or_default()
         }
         Refusal::RateLimited(quota) => vec![(RETRY_AFTER, HeaderValue::from(quota.retry_after))],
-        Refusal::TooManyFailures(seconds) => vec![(RETRY_AFTER, HeaderValue::from(*seconds))],
+        Refusal::TooManyFailures(seconds) | Refusal::CircuitOpen(seconds) => {
+            vec![(RETRY_AFTER, HeaderValue::from(*seconds))]
+        }
         Refusal::Overloaded | Refusal::StoreUnavailable(_) | Refusal::NoHealthyServer | Refusal::UpstreamBusy => {
             vec![(RETRY_AFTER, HeaderValue::from_static("1"))]
         }

@@ -56,6 +56,8 @@ pub enum Refusal {
     NoHealthyServer,
     /// Every server of the upstream has as many requests as it may have.
     UpstreamBusy,
+    /// The upstream fails, all of it, and is left alone; a request may be tried again in so many seconds.
+    CircuitOpen(u64),
     /// The backend took longer than the upstream's timeout.
     GatewayTimeout,
 }
@@ -168,9 +170,11 @@ impl Refusal {
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BadGateway(_) => StatusCode::BAD_GATEWAY,
-            Self::Overloaded | Self::StoreUnavailable(_) | Self::NoHealthyServer | Self::UpstreamBusy => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Overloaded
+            | Self::StoreUnavailable(_)
+            | Self::NoHealthyServer
+            | Self::UpstreamBusy
+            | Self::CircuitOpen(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -197,6 +201,7 @@ impl Refusal {
             Self::StoreUnavailable(_) => "token_store",
             Self::NoHealthyServer => "no_healthy_server",
             Self::UpstreamBusy => "upstream_busy",
+            Self::CircuitOpen(_) => "upstream_circuit_open",
             Self::GatewayTimeout => "upstream_timeout",
         }
     }
@@ -204,7 +209,11 @@ impl Refusal {
     /// Who is to look into it.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::BadGateway(_) | Self::NoHealthyServer | Self::UpstreamBusy | Self::GatewayTimeout => Blame::Upstream,
+            Self::BadGateway(_)
+            | Self::NoHealthyServer
+            | Self::UpstreamBusy
+            | Self::CircuitOpen(_)
+            | Self::GatewayTimeout => Blame::Upstream,
             Self::Internal(_) | Self::StoreUnavailable(_) | Self::Overloaded => Blame::Gateway,
             _ => Blame::Caller,
         }

@@ -144,6 +144,11 @@ impl Backend {
         self.is_reused = true;
         self.channel.stream().is_quiet().then_some(self)
     }
+
+    /// The connection itself, for another protocol.
+    pub(super) fn channel(&mut self) -> &mut Channel<Transport> {
+        &mut self.channel
+    }
 }
 
 /// How the body of a request is framed that has this head.

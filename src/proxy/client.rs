@@ -11,6 +11,8 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode, Version};
 use tokio::time::timeout;
 
+use crate::proxy::channel::Channel;
+use crate::proxy::transport::Transport;
 pub(super) use crate::proxy::wire::Wire;
 
 /// A client in the middle of a request.
@@ -156,6 +158,19 @@ impl<'s> Client<'s> {
     /// Sends a part of the answer's body, and its end with it when it is the last.
     pub(super) async fn send(&mut self, bytes: Bytes, is_last: bool) -> Result<(), ClientFailure> {
         within(self.patience, self.wire.send(bytes, is_last)).await
+    }
+
+    /// Changes to another protocol: answers with 101 and these `fields`, and passes octets to a server and back until one of them has
+    /// enough, or none comes for `idle`. Returns how many the client was sent.
+    pub(super) async fn switch(
+        &mut self,
+        fields: &HeaderMap,
+        server: &mut Channel<Transport>,
+        idle: Duration,
+    ) -> Result<u64, ClientFailure> {
+        let passed = self.wire.switch(fields, server, idle).await?;
+        self.received += passed.up;
+        Ok(passed.down)
     }
 
     /// Makes the answer this connection's last.

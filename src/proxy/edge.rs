@@ -27,7 +27,7 @@ use crate::proxy::http2::Multiplexed;
 use crate::proxy::rewound::Rewound;
 use crate::proxy::seats::Seats;
 use crate::proxy::tls::Tls;
-use crate::proxy::{Ending, Gateway, Origin, respond};
+use crate::proxy::{Ending, Gateway, Origin, proxy_protocol, respond};
 use crate::telemetry::Outcome;
 
 /// While draining, a kept connection may bring one more request within this time before it is closed: a client that sends just as we
@@ -49,6 +49,9 @@ pub(super) struct Edge {
     in_flight: IntGauge,
     tls: Option<Arc<Tls>>,
     http2: bool,
+    /// Whose connections begin with a PROXY protocol header.
+    introducers: TrustedProxies,
+    listener: String,
 }
 
 /// What came of waiting for a head.
@@ -72,7 +75,23 @@ impl Edge {
     ) -> Self {
         let metrics = &gateway.telemetry.metrics;
         let (open, in_flight) = (metrics.connections(listener), metrics.in_flight(listener));
-        Self { gateway, connections, open, in_flight, tls, http2: settings.http2 }
+        let introducers = TrustedProxies(settings.proxy_protocol.clone());
+        let (http2, listener) = (settings.http2, listener.to_owned());
+        Self { gateway, connections, open, in_flight, tls, http2, introducers, listener }
+    }
+
+    /// Whom a connection comes from: a balancer that is trusted to know has to say it before everything else. `None` when it does not.
+    async fn introduce(&self, stream: Stream, peer: IpAddr) -> Option<(Stream, IpAddr)> {
+        if !self.introducers.trusts(peer) {
+            return Some((stream, peer));
+        }
+        let within = self.gateway.live.load().config.request.header_timeout;
+        let introduced = proxy_protocol::take(stream, peer, within).await;
+        if introduced.is_none() {
+            self.gateway.telemetry.metrics.introduction_failed(&self.listener);
+            tracing::debug!(%peer, "closed: its connections have to begin with a PROXY protocol header");
+        }
+        introduced
     }
 
     /// Encrypts a connection where the listener does; `None` when the client does not manage in time.
@@ -194,6 +213,7 @@ impl ServerApp for Edge {
         let most = self.gateway.live.load().config.request.connections;
         match self.connections.take(most, &self.open) {
             Some(_seat) => {
+                let (stream, peer) = self.introduce(stream, peer).await?;
                 let stream = self.encrypt(stream).await?;
                 self.connection(stream, peer, shutdown).await;
             }

@@ -14,9 +14,11 @@ use crate::policy::answer::AnswerHead;
 use crate::policy::refusal::Refusal;
 use crate::policy::upstream::Timeouts;
 use crate::proxy::backend::Backend;
+use crate::proxy::channel::Channel;
 use crate::proxy::client::{Client, ClientFailure, Part};
 use crate::proxy::multiplex::Remote;
 use crate::proxy::pool::Server;
+use crate::proxy::transport::Transport;
 
 /// Interim answers (1xx) that are put up with before the real one.
 const MOST_INTERIM: usize = 16;
@@ -85,6 +87,15 @@ pub(super) struct Answer {
     patience: Duration,
 }
 
+/// Whether a request asks for another protocol on its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upgrade {
+    /// It does not, or may not.
+    None,
+    /// For WebSocket (RFC 6455).
+    WebSocket,
+}
+
 /// How far the request body has come.
 enum Uploading {
     Going,
@@ -96,13 +107,14 @@ pub(super) async fn send(
     client: &mut Client<'_>,
     server: &Server,
     timeouts: Timeouts,
+    upgrade: Upgrade,
     build: impl FnOnce(&Client<'_>) -> Result<Parts, Refusal>,
 ) -> Result<Answer, Failure> {
     let mut conversation = server.open(timeouts.connect).await?;
     let request = build(client).map_err(Failure::Refused)?;
     let is_complete = client.is_complete();
     conversation.begin(request, is_complete)?;
-    let mut exchange = Exchange { client, conversation, patience: timeouts.response };
+    let mut exchange = Exchange { client, conversation, patience: timeouts.response, upgrade };
     let head = exchange.head().await;
     if let (Conversation::Http2(remote), Err(Failure::Late | Failure::Broken(_))) = (&exchange.conversation, &head) {
         // It may be dead without a word, and so would be everything sent there.
@@ -116,6 +128,7 @@ struct Exchange<'e, 's> {
     client: &'e mut Client<'s>,
     conversation: Conversation,
     patience: Duration,
+    upgrade: Upgrade,
 }
 
 impl Exchange<'_, '_> {
@@ -137,7 +150,10 @@ impl Exchange<'_, '_> {
                 read = self.conversation.head() => {
                     let head = read?;
                     match head.status {
-                        StatusCode::SWITCHING_PROTOCOLS => return Err(Failure::Broken("upstream_switched")),
+                        StatusCode::SWITCHING_PROTOCOLS => {
+                            let is_asked = self.upgrade == Upgrade::WebSocket && head.is_websocket();
+                            return if is_asked { Ok(head) } else { Err(Failure::Broken("upstream_switched")) };
+                        }
                         status if !status.is_informational() => return Ok(head),
                         _ if interim < MOST_INTERIM => interim += 1,
                         _ => return Err(Failure::Broken("upstream_status")),
@@ -228,6 +244,14 @@ impl Answer {
             Some(body)
         };
         timeout(limit, collecting).await.ok().flatten()
+    }
+
+    /// The connection, once server and client have agreed on another protocol for it.
+    pub(super) fn switched(&mut self) -> Option<&mut Channel<Transport>> {
+        match &mut self.conversation {
+            Conversation::Http1(backend) => Some(backend.channel()),
+            Conversation::Http2(_) => None,
+        }
     }
 
     /// Gives the connection back if the next request can use it, which is when both bodies came to their end; else closes it.

@@ -285,6 +285,12 @@ fn accepts_json_or_something_special(accept: Option<&HeaderValue>) -> bool {
     is_json_first || ranges().any(|range| !is_general(range) && !range.contains("json"))
 }
 
+/// Names WebSocket as the protocol to go on with.
+pub fn upgrade(fields: &mut HeaderMap) {
+    fields.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
+}
+
 /// What every answer on a route carries, whoever made it.
 #[derive(Debug, Default)]
 pub struct Told<'a> {

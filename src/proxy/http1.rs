@@ -15,6 +15,8 @@ use crate::policy::body::{Incoming, Outgoing};
 use crate::policy::head::Head;
 use crate::proxy::channel::Channel;
 use crate::proxy::client::ClientFailure;
+use crate::proxy::transport::Transport;
+use crate::proxy::tunnel::{self, Passed};
 
 /// How much of the next requests is read while one is being answered.
 const MOST_AHEAD: usize = 64 << 10;
@@ -144,6 +146,19 @@ impl Http1 {
         }
         self.sent += bytes.len();
         self.channel.send(answer, bytes, is_last).await.map_err(|_| ClientFailure::Gone)
+    }
+
+    /// Changes to another protocol: answers with 101, and passes octets to a server and back from then on.
+    pub(super) async fn switch(
+        &mut self,
+        fields: &HeaderMap,
+        server: &mut Channel<Transport>,
+        idle: Duration,
+    ) -> Result<Passed, ClientFailure> {
+        self.is_kept = false;
+        self.put_head(StatusCode::SWITCHING_PROTOCOLS, fields);
+        self.flush().await?;
+        Ok(tunnel::pass(&mut self.channel, server, idle).await)
     }
 
     /// Makes the answer the last one of its connection.

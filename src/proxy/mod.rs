@@ -16,6 +16,7 @@ mod http1;
 mod http2;
 mod multiplex;
 mod pool;
+mod proxy_protocol;
 pub mod reload;
 mod request;
 mod respond;
@@ -26,6 +27,7 @@ pub mod snapshot;
 mod stream;
 mod tls;
 mod transport;
+mod tunnel;
 mod wire;
 
 use std::net::IpAddr;

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, LOCATION, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use crate::pipeline::{Permit, Trail};
+use crate::policy::answer::names_websocket;
 use crate::policy::envelope::{CHALLENGE_INVALID, Envelope};
+use crate::policy::limit::whole_seconds;
 use crate::policy::normalise::{self, BackendErrors};
 use crate::policy::refusal::Refusal;
 use crate::policy::route::Destination;
 use crate::policy::upstream::Upstream;
 use crate::proxy::client::{Client, ClientFailure, Wire};
-use crate::proxy::exchange::{self, Answer, ConnectFailure, Failure};
+use crate::proxy::exchange::{self, Answer, ConnectFailure, Failure, Upgrade};
 use crate::proxy::headers::{self, Arrival, Told};
 use crate::proxy::pool::{NoPlace, Place, Pool};
 use crate::proxy::seats::Seat;
@@ -124,13 +126,18 @@ impl<'g> Request<'g> {
         if permit.route().destination == Destination::RateLimits {
             return self.tell_rate_limits(&snapshot, &permit).await;
         }
+        let upgrade = self.upgrade(&permit)?;
         let pool = snapshot.pool(permit.route()).ok_or(Refusal::Internal("pool"))?;
         self.journey.upstream = Some(Arc::clone(&pool.upstream));
+        pool.admits().map_err(|wait| Refusal::CircuitOpen(whole_seconds(wait)))?;
         let started = Instant::now();
-        let answered = self.forward(pool, &permit).await;
+        let answered = self.forward(pool, &permit, upgrade).await;
         self.journey.duration = started.elapsed();
         let mut answer = answered?;
         let timeouts = pool.upstream.timeouts.with(permit.route().timeouts);
+        if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(&mut answer, timeouts.websocket).await;
+        }
         let end = self.pass_on(&mut answer, &permit, timeouts.response).await;
         self.journey.duration = started.elapsed();
         if let Some(server) = self.journey.place.as_ref().and_then(Place::server) {
@@ -174,9 +181,31 @@ impl<'g> Request<'g> {
         Ok(())
     }
 
+    /// Whether the request asks for a WebSocket, and may have one. Other protocols are not changed to (RFC 9110 section 7.8).
+    fn upgrade(&self, permit: &Permit) -> Result<Upgrade, Refusal> {
+        let head = self.client.head();
+        if head.version != Version::HTTP_11 || !names_websocket(&head.headers) {
+            return Ok(Upgrade::None);
+        }
+        let may_have_one = permit.route().websocket && head.method == Method::GET && !self.client.has_body();
+        may_have_one.then_some(Upgrade::WebSocket).ok_or(Refusal::BadRequest(StatusCode::BAD_REQUEST, "upgrade"))
+    }
+
+    /// Passes octets between the client and a server that has changed to WebSocket, until one of them has enough.
+    async fn switch(&mut self, answer: &mut Answer, idle: Duration) -> Result<End, Stop> {
+        let told = told(&self.trail, &self.snapshot);
+        let mut fields = headers::answer(&answer.head.fields, &told);
+        told.write(&mut fields, &self.arrival);
+        headers::upgrade(&mut fields);
+        let server = answer.switched().ok_or(Refusal::BadGateway("upstream_switched"))?;
+        let sent = self.client.switch(&fields, server, idle).await.map_err(|_| Stop::ClientGone)?;
+        let bytes_out = usize::try_from(sent).unwrap_or(usize::MAX);
+        Ok(End { status: answer.head.status, refusal: None, bytes_out, ending: Ending::Whole })
+    }
+
     /// Sends the request to one server after the other until one answers, as far as that is allowed: any request while nothing was
     /// sent, and an idempotent one without a body also when a server may have seen it.
-    async fn forward(&mut self, pool: &Arc<Pool>, permit: &Permit) -> Result<Answer, Stop> {
+    async fn forward(&mut self, pool: &Arc<Pool>, permit: &Permit, upgrade: Upgrade) -> Result<Answer, Stop> {
         let mut tried = Vec::new();
         let mut may_be_stale = true;
         let mut last = None;
@@ -198,10 +227,14 @@ impl<'g> Request<'g> {
             self.journey.server.clone_from(&server.name);
             let arrival = &self.arrival;
             let build = |client: &Client<'_>| {
-                headers::request(client.head(), permit, arrival, &server.host, !client.is_complete())
+                let mut head = headers::request(client.head(), permit, arrival, &server.host, !client.is_complete())?;
+                if upgrade == Upgrade::WebSocket {
+                    headers::upgrade(&mut head.headers);
+                }
+                Ok(head)
             };
             self.journey.attempts += 1;
-            let sent = exchange::send(&mut self.client, server, timeouts, build);
+            let sent = exchange::send(&mut self.client, server, timeouts, upgrade, build);
             match until(self.journey.ends, sent).await {
                 Ok(answer) => {
                     pool.report(server, answer.head.status.is_server_error());

@@ -7,9 +7,12 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use tokio::time::timeout;
 
+use crate::proxy::channel::Channel;
 use crate::proxy::client::ClientFailure;
 use crate::proxy::http1::Http1;
 use crate::proxy::stream::Stream;
+use crate::proxy::transport::Transport;
+use crate::proxy::tunnel::Passed;
 
 /// One request with its answer on it.
 pub(super) enum Wire<'s> {
@@ -103,6 +106,19 @@ impl Wire<'_> {
         match self {
             Self::Http1(request) => request.send(bytes, is_last).await,
             Self::Http2(stream) => stream.send(bytes, is_last).await,
+        }
+    }
+
+    /// Changes to another protocol, which only a connection can.
+    pub(super) async fn switch(
+        &mut self,
+        fields: &HeaderMap,
+        server: &mut Channel<Transport>,
+        idle: Duration,
+    ) -> Result<Passed, ClientFailure> {
+        match self {
+            Self::Http1(request) => request.switch(fields, server, idle).await,
+            Self::Http2(_) => Err(ClientFailure::Gone),
         }
     }
 

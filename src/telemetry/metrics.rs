@@ -113,11 +113,13 @@ families! {
     server_healthy: IntGaugeVec = "gateway_upstream_server_healthy" ["upstream", "server"] "1 while requests are sent to the server.";
     retries: IntCounterVec = "gateway_upstream_retries_total" ["upstream"] "Requests sent to a further server.";
     ejections: IntCounterVec = "gateway_upstream_ejections_total" ["upstream"] "Servers left out because their answers failed.";
+    circuit_open: IntGaugeVec = "gateway_upstream_circuit_open" ["upstream"] "1 while requests to the upstream are refused at once.";
     leaks: IntCounterVec = "gateway_backend_leaks_blocked_total" ["upstream"] "Error bodies of backends that held something internal.";
     normalised: IntCounterVec = "gateway_backend_errors_normalised_total" ["upstream"] "Error bodies of backends that became envelopes.";
     in_flight: IntGaugeVec = "gateway_requests_in_flight" ["listener"] "Requests being answered.";
     connections: IntGaugeVec = "gateway_connections" ["listener"] "Open connections of clients.";
     handshakes_failed: IntCounterVec = "gateway_tls_handshake_failures_total" ["listener"] "Connections that did not come to be encrypted.";
+    introductions_failed: IntCounterVec = "gateway_proxy_protocol_failures_total" ["listener"] "Connections of load balancers that did not begin with a PROXY protocol header.";
     certificate_end: GaugeVec = "gateway_certificate_expiry_timestamp_seconds" ["listener", "certificate"] "Until when the certificate in use is valid, by its file.";
     certificate_reloads: IntCounterVec = "gateway_certificate_reloads_total" ["listener", "result"] "Changed certificate files that were applied, or refused.";
     log_lines_dropped: IntGauge = "gateway_log_lines_dropped" [] "Log lines dropped since the start because their reader was too slow.";
@@ -216,6 +218,11 @@ impl Metrics {
         self.ejections.with_label_values(&[upstream]).inc();
     }
 
+    /// Whether requests to an upstream are refused at once.
+    pub fn circuit_open(&self, upstream: &str, open: bool) {
+        self.circuit_open.with_label_values(&[upstream]).set(i64::from(open));
+    }
+
     /// Counts a backend's error that became an envelope.
     pub fn normalised(&self, upstream: &str, leaked: bool) {
         self.normalised.with_label_values(&[upstream]).inc();
@@ -237,6 +244,11 @@ impl Metrics {
     /// Counts a connection to an encrypted listener that came to nothing.
     pub fn handshake_failed(&self, listener: &str) {
         self.handshakes_failed.with_label_values(&[listener]).inc();
+    }
+
+    /// Counts a connection of a load balancer that did not say whom it is from.
+    pub fn introduction_failed(&self, listener: &str) {
+        self.introductions_failed.with_label_values(&[listener]).inc();
     }
 
     /// Notes until when a certificate in use is valid, in Unix seconds.

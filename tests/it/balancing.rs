@@ -1,6 +1,7 @@
 //! Which server a request goes to, and what bounds there are.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
@@ -9,6 +10,7 @@ use crate::harness::backend::{Backend, json, read_head, scripted};
 use crate::harness::client::Connection;
 use crate::harness::gateway::{AUTH, CONTACTS, Gateway, config};
 use crate::harness::token::token;
+use crate::harness::wait_for;
 
 /// A gateway with one upstream `main` of these servers and settings.
 async fn gateway(servers: &[String], settings: &str) -> Gateway {
@@ -183,5 +185,50 @@ async fn the_less_busy_of_two_servers_is_asked() {
     }
     for _ in 0..10 {
         assert_eq!(gateway.get("/api/v1/contacts", &token).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_fails_again_and_again_is_left_alone_until_it_is_well() {
+    let is_well = Arc::new(AtomicBool::new(false));
+    let answer = Arc::clone(&is_well);
+    let backend = Backend::answering(move |_| match answer.load(Ordering::SeqCst) {
+        true => json(200, r#"{"success":true,"data":[]}"#),
+        false => json(500, r#"{"message":"Server Error"}"#),
+    })
+    .await;
+    let gateway = gateway(&[backend.address.to_string()], "circuit: {failures: 3, for: 1s}").await;
+    let get = async || gateway.get("/api/v1/contacts", &token("w", "contacts")).await;
+    for _ in 0..3 {
+        assert_eq!(get().await.status, 500);
+    }
+    let refused = get().await;
+    refused.assert_envelope(503, "SERVER_ERROR", "The service is temporarily unavailable, please retry.");
+    assert_eq!((refused.number("retry-after"), backend.seen().len()), (1, 3), "the server was not asked");
+    let series = r#"gateway_upstream_circuit_open{upstream="main"}"#;
+    assert_eq!(gateway.metric(series).await, 1.0);
+    is_well.store(true, Ordering::SeqCst);
+    wait_for("a trial", async || (get().await.status == 200).then_some(())).await;
+    assert_eq!(get().await.status, 200);
+    assert_eq!(gateway.metric(series).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_route_may_wait_longer_or_shorter_than_its_upstream() {
+    let silent = scripted(|mut stream| async move {
+        read_head(&mut stream).await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let config = config(&format!(
+        "{AUTH}\nupstreams: {{main: {{servers: [\"{silent}\"], timeouts: {{response: 20s}}}}}}\nroutes:\n  quick: {{path: /quick, access: public, limit: none, upstream: main, timeouts: {{response: 50ms}}}}\n  total: {{path: /total, access: public, limit: none, upstream: main, timeouts: {{total: 50ms}}}}\n"
+    ));
+    let gateway = Gateway::start(&config).await;
+    for path in ["quick", "total"] {
+        assert_eq!(
+            gateway.send(&format!("GET /api/v1/{path} HTTP/1.1\r\nHost: x\r\n\r\n")).await.status,
+            504,
+            "{path}"
+        );
     }
 }

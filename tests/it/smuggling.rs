@@ -153,7 +153,7 @@ const BODIES: &[Row] = &[
     (
         "CVE-2026-58055: Upgrade with a body",
         "Connection: Upgrade¶Upgrade: websocket¶Content-Length: 5¶¶helloGET §/2 HTTP/1.1¶Host: x¶¶",
-        "POST hello, 401",
+        "400, 401",
     ),
 ];
 
@@ -165,7 +165,7 @@ const FIELDS: &[Row] = &[
     (
         "CVE-2026-2833: the bytes behind an Upgrade",
         "Connection: Upgrade¶Upgrade: websocket¶¶GET §/2 HTTP/1.1¶Host: x¶¶",
-        "GET, 401",
+        "400, 401",
     ),
     (
         "CVE-2024-23326: an Upgrade to what nobody knows",
@@ -175,7 +175,7 @@ const FIELDS: &[Row] = &[
     (
         "an Upgrade with all of WebSocket",
         "Connection: Upgrade¶Upgrade: websocket¶Sec-WebSocket-Version: 13¶Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==¶¶{body}",
-        "GET, 401",
+        "400, 401",
     ),
     (
         "h2c upgrade",

@@ -12,7 +12,7 @@ use crate::policy::limit::{CountedBy, Limit};
 use crate::policy::pagination::Pagination;
 use crate::policy::route::{Access, Destination, Methods, NO_ROUTE, Pattern, PatternProblem, Route};
 use crate::policy::scope::Scope;
-use crate::policy::upstream::{RouteTimeouts, Upstream};
+use crate::policy::upstream::{Http2, RouteTimeouts, Upstream};
 
 /// The limit of a route that names none.
 const DEFAULT_LIMIT: &str = "general";
@@ -150,7 +150,7 @@ impl Compiler<'_> {
             destination: Destination::Upstream(upstream?),
             pagination,
             streaming: document.streaming,
-            websocket: self.websocket(name, document, methods),
+            websocket: self.websocket(name, document, methods, upstreams),
             timeouts: self.route_timeouts(name, document),
             body_bytes,
         })
@@ -300,7 +300,19 @@ impl Compiler<'_> {
     }
 
     /// A WebSocket begins with GET (RFC 6455 section 4.1).
-    fn websocket(&mut self, name: &str, document: &RouteDocument, methods: Methods) -> bool {
+    fn websocket(
+        &mut self,
+        name: &str,
+        document: &RouteDocument,
+        methods: Methods,
+        upstreams: &Named<Upstream>,
+    ) -> bool {
+        let speaks_http2 = upstreams.get(&document.upstream).is_some_and(|upstream| upstream.http2 != Http2::Off);
+        if document.websocket && speaks_http2 {
+            let message = format!("a WebSocket needs HTTP/1.1, and `{}` is spoken to in HTTP/2", document.upstream);
+            self.error(&["routes", name, "websocket"], message).hint =
+                Some("lead this route to an upstream of its own, without `http2`".into());
+        }
         if document.websocket && !methods.contains(&Method::GET) {
             self.error(&["routes", name, "websocket"], "a WebSocket begins with GET, which this route does not take");
         }

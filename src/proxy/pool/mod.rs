@@ -3,6 +3,7 @@
 //! A server is left out while active checks find it unhealthy, while it is ejected for failing answers, or while its name has never
 //! resolved. All of that outlives a reload as long as the upstream's value is the same; addresses outlive it in any case.
 
+mod circuit;
 mod keepers;
 mod server;
 
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 use crate::policy::time::{UnixMillis, millis};
 use crate::policy::upstream::{Balance, Upstream, affinity, turns};
 use crate::ports::Clock;
+use crate::proxy::pool::circuit::{Change, Switch};
 pub use crate::proxy::pool::server::Server;
 use crate::proxy::transport::Endpoint;
 use crate::telemetry::metrics::Metrics;
@@ -36,6 +38,7 @@ pub struct Pool {
     free: Notify,
     retries_left: Mutex<f64>,
     ejecting: Mutex<()>,
+    switch: Switch,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
@@ -101,6 +104,7 @@ impl Pool {
             free: Notify::new(),
             retries_left: Mutex::new(MOST_RETRIES_KEPT),
             ejecting: Mutex::new(()),
+            switch: Switch::default(),
             clock,
             metrics,
         });
@@ -179,6 +183,14 @@ impl Pool {
         }
     }
 
+    /// Whether a request may be sent to any server at all; else how long to wait before it may.
+    pub fn admits(&self) -> Result<(), Duration> {
+        match &self.upstream.circuit {
+            Some(circuit) => self.switch.admits(circuit, self.clock.steady()),
+            None => Ok(()),
+        }
+    }
+
     /// Notes that a request came, which brings its share of a retry.
     pub fn arrived(&self) {
         let mut left = self.retries_left.lock();
@@ -204,6 +216,7 @@ impl Pool {
 
     /// Notes how a request to `server` ended: a connect error or a 5xx is a failure, and too many in a row eject it.
     pub fn report(&self, server: &Server, failed: bool) {
+        self.note(failed);
         if !failed {
             server.failures.store(0, Ordering::Relaxed);
             server.ejections_in_a_row.store(0, Ordering::Relaxed);
@@ -213,6 +226,17 @@ impl Pool {
         if in_a_row >= self.upstream.eject.failures {
             self.eject(server);
         }
+    }
+
+    fn note(&self, failed: bool) {
+        let Some(circuit) = &self.upstream.circuit else { return };
+        let upstream = &*self.upstream.name;
+        match self.switch.heard(circuit, failed, self.clock.steady()) {
+            Some(Change::Opened) => tracing::warn!(upstream, "requests are refused at once: they fail, all of them"),
+            Some(Change::Closed) => tracing::info!(upstream, "requests are sent again"),
+            None => return,
+        }
+        self.metrics.circuit_open(upstream, self.switch.is_open());
     }
 
     /// Leaves `server` out for a while, unless half of the servers are out already, for whatever reason.

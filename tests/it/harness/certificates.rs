@@ -7,10 +7,12 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::client::Connection;
 
@@ -95,6 +97,16 @@ impl TlsClient {
 
     /// Connects and shakes hands with `host`.
     pub async fn connect(&self, address: SocketAddr, host: &str) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connect_after(address, host, b"").await
+    }
+
+    /// The same, with octets before the handshake.
+    pub async fn connect_after(
+        &self,
+        address: SocketAddr,
+        host: &str,
+        first: &[u8],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&self.versions)
@@ -108,8 +120,9 @@ impl TlsClient {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = self.protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        let tcp = TcpStream::connect(address).await?;
+        let mut tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
+        tcp.write_all(first).await?;
         TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(host.to_owned()).unwrap(), tcp).await
     }
 
@@ -117,6 +130,27 @@ impl TlsClient {
     pub async fn open(&self, address: SocketAddr, host: &str) -> Connection {
         Connection::over(self.connect(address, host).await.expect("a handshake"))
     }
+}
+
+/// What a server encrypts with: its certificate, who has to have signed that of its clients, and what it takes by ALPN.
+pub fn acceptor(shows: &Certificate, asks: Option<&Authority>, protocols: &[&[u8]]) -> TlsAcceptor {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
+    let builder = match asks {
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(authority.0.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            builder.with_client_cert_verifier(verifier)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let chain = vec![CertificateDer::from_pem_slice(shows.certificate.as_bytes()).unwrap()];
+    let mut config =
+        builder.with_single_cert(chain, PrivateKeyDer::from_pem_slice(shows.key.as_bytes()).unwrap()).unwrap();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
 }
 
 /// The certificate that a server showed.

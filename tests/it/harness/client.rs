@@ -177,6 +177,18 @@ impl Connection {
         Some(chunk[..length].to_vec())
     }
 
+    /// The next line, without its CRLF.
+    pub async fn line(&mut self) -> String {
+        let end = loop {
+            if let Some(at) = self.buffer.windows(2).position(|window| window == b"\r\n") {
+                break at;
+            }
+            self.fill().await.expect("a line");
+        };
+        let line: Vec<u8> = self.buffer.drain(..end + 2).collect();
+        String::from_utf8(line[..end].to_vec()).unwrap()
+    }
+
     async fn exactly(&mut self, length: usize) -> Option<Vec<u8>> {
         while self.buffer.len() < length {
             self.fill().await?;
