@@ -1,7 +1,7 @@
 //! take(): asks whoever keeps the counts, as seldom as possible, and knows what to do when nobody answers.
 //!
-//! A request's way: what is known to be used up is refused ([`views`]) → requests that ask the same wait for each other ([`desk`]) → the
-//! script decides ([`redis`]) within its deadline → a store that does not answer is left alone ([`breaker`]), and each limit goes its
+//! A request's way: what is known to be used up is refused ([`views`]) → requests that come together ask together ([`desk`]) → the
+//! script decides ([`redis`], [`script`]) within its deadline → a store that does not answer is left alone ([`breaker`]), and each limit goes its
 //! own way without it ([`local`]). Without a shared store the embedded one counts ([`memory`]).
 
 mod breaker;
@@ -9,6 +9,7 @@ mod desk;
 mod local;
 pub mod memory;
 pub mod redis;
+pub mod script;
 mod views;
 
 use std::sync::{Arc, Weak};
@@ -18,14 +19,14 @@ use async_trait::async_trait;
 use http::HeaderValue;
 
 use crate::limits::breaker::Breaker;
-use crate::limits::desk::{Counter, Desk};
-use crate::limits::local::{LocalShares, Moment};
+use crate::limits::desk::{Answer, Bounds, Counter, Desk, Question};
+use crate::limits::local::{Debts, LocalShares, Moment, Owed};
 use crate::limits::memory::MemoryStore;
-use crate::limits::redis::RedisStore;
+use crate::limits::redis::{Packed, RedisStore};
 use crate::limits::views::Views;
 use crate::policy::ClientIp;
 use crate::policy::limit::{
-    self, Ask, Asks, Count, CountedBy, DecidedBy, Decision, Limit, LimitKey, Mode, OnStoreFailure, Quota,
+    self, Ask, Asks, CountedBy, DecidedBy, Decision, Limit, LimitKey, Mode, OnStoreFailure, Quota,
 };
 use crate::policy::meter::{Algorithm, Rate};
 use crate::policy::route::{Grant, Route};
@@ -34,6 +35,11 @@ use crate::redis::{Link, jittered};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Calls at a time to one server: few, so that they are large when there is much to ask.
+const TOGETHER: Bounds = Bounds { calls: 4, questions: 128 };
+/// The nodes of a Cluster have different counters, so there a call is about one question, and there are more of them.
+const APART: Bounds = Bounds { calls: 1024, questions: 1 };
 
 /// Decides about the limits of requests.
 pub struct Limits {
@@ -91,7 +97,7 @@ impl Shared {
     pub fn new(store: RedisStore, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new_cyclic(|shared: &Weak<Self>| {
             let probe = probe(store.link());
-            Self(Desk::new(Questions {
+            Self(Arc::new(Desk::new(Questions {
                 store,
                 views: Views::new(),
                 shares: LocalShares::default(),
@@ -99,7 +105,7 @@ impl Shared {
                 clock,
                 probe,
                 shared: Weak::clone(shared),
-            }))
+            })))
         })
     }
 
@@ -139,18 +145,26 @@ struct Questions {
 
 #[async_trait]
 impl Counter for Questions {
-    async fn count(&self, asks: &[Ask], requests: u32) -> Result<Count, StoreError> {
+    async fn count(&self, questions: &[Question], within: Duration) -> Vec<Answer> {
         let asked_at = self.clock.steady();
-        let owed = self.shares.end(asks, asked_at);
-        let answer = self.store.take_with(asks, requests, owed.debts()).await;
-        if let Ok(count) = &answer {
-            owed.forget();
-            self.views.learn(asks, count, asked_at);
-        }
-        if self.breaker.heard(self.is_well(&answer), self.clock.steady()) {
+        let owed: Vec<Owed<'_>> = questions.iter().map(|one| self.shares.end(&one.asks, asked_at)).collect();
+        let packed: Vec<Packed<'_>> = questions.iter().zip(&owed).map(|(one, owed)| one.packed(owed.debts())).collect();
+        let answers = self.store.ask(&packed, within).await;
+        if self.breaker.heard(self.is_well(answers.as_ref().err()), self.clock.steady()) {
             tokio::spawn(find_out_when_it_is_back(Weak::clone(&self.shared)));
         }
-        answer
+        let answers = answers.unwrap_or_else(|error| vec![Err(error); questions.len()]);
+        for ((question, answer), owed) in questions.iter().zip(&answers).zip(owed) {
+            if let Ok(count) = answer {
+                owed.forget();
+                self.views.learn(&question.asks, count, asked_at);
+            }
+        }
+        answers
+    }
+
+    fn bounds(&self) -> Bounds {
+        if self.store.link().is_one_server() { TOGETHER } else { APART }
     }
 
     fn patience(&self) -> Duration {
@@ -158,13 +172,20 @@ impl Counter for Questions {
     }
 }
 
+impl Question {
+    fn packed(&self, debts: &Debts) -> Packed<'_> {
+        let octets = script::question(&self.asks, self.requests, |at| debts.of(at));
+        Packed { asks: &self.asks, octets }
+    }
+}
+
 impl Questions {
     /// Whether there is no reason to leave the store alone. A part of a Cluster that is away costs nothing to ask, and the rest answers.
-    fn is_well(&self, answer: &Result<Count, StoreError>) -> bool {
-        match answer {
-            Ok(_) => true,
-            Err(StoreError::Down) => self.store.link().is_partly_up(),
-            Err(StoreError::Late | StoreError::Failed) => false,
+    fn is_well(&self, error: Option<&StoreError>) -> bool {
+        match error {
+            None => true,
+            Some(StoreError::Down) => self.store.link().is_partly_up(),
+            Some(StoreError::Late | StoreError::Failed) => false,
         }
     }
 
@@ -180,7 +201,9 @@ impl Questions {
     /// paid now goes with the next question about its counter.
     async fn repay(&self) {
         for ask in self.shares.owing() {
-            if self.count(std::slice::from_ref(&ask), 0).await.is_err() {
+            let question = Question { asks: [ask].into(), requests: 0 };
+            let answers = self.count(std::slice::from_ref(&question), self.patience()).await;
+            if answers.iter().any(Result::is_err) {
                 return;
             }
         }
@@ -202,7 +225,7 @@ async fn find_out_when_it_is_back(shared: Weak<Shared>) {
     while let Some(strong) = shared.upgrade() {
         let questions = strong.0.counter();
         let answer = questions.store.take(std::slice::from_ref(&questions.probe), 1).await;
-        if questions.is_well(&answer) {
+        if questions.is_well(answer.as_ref().err()) {
             questions.breaker.store_is_back(questions.clock.steady());
             questions.repay().await;
             return;

@@ -127,6 +127,11 @@ impl Link {
         }
     }
 
+    /// Whether all keys are on one server.
+    pub fn is_one_server(&self) -> bool {
+        matches!(self.servers, Servers::One(_))
+    }
+
     /// Whether there is a connection, in a Cluster to any master.
     pub fn is_partly_up(&self) -> bool {
         match &self.servers {

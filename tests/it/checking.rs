@@ -68,7 +68,7 @@ gateway.yaml:4:20: warning: no route asks for the scope `unused`
 gateway.yaml:5:93: error: the secret of an HS256 key has at least 32 bytes (RFC 7518 section 3.2)
     5 | auth: {sources: [{signed: {issuer: a, audience: b, keys: [{id: k, algorithm: HS256, secret: *******}]}}]}
       |                                                                                             ^^^^^^^
-gateway.yaml:6:30: error: a limit lets 1 to 1000000 requests pass
+gateway.yaml:6:30: error: a limit lets 1 to 1000000000 requests pass
     6 | limits: {general: {requests: 0, per: 1m}, lonely: {requests: 1, per: 90ms}}
       |                              ^
 gateway.yaml:6:70: error: a window is 1s to 31d, in whole seconds

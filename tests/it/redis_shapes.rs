@@ -210,7 +210,7 @@ async fn tls_with_an_authority_and_a_client_certificate() {
 }
 
 /// What an account needs, besides its password.
-const LEAST_RIGHTS: &str = "resetchannels -@all +eval +evalsha +role +ping +time +hmget +hset +pexpire +lindex +lpop +lset +llen +rpush +zadd +zcard +zrem +zrangebyscore +zremrangebyscore +expire +hgetall +xread +xrevrange +xinfo|stream +xrange +xadd ~mb:*";
+const LEAST_RIGHTS: &str = "resetchannels -@all +eval +evalsha +role +ping +time +hmget +hset +hincrby +pexpire +lindex +lpop +lset +llen +rpush +zadd +zcard +zrem +zrangebyscore +zremrangebyscore +expire +hgetall +xread +xrevrange +xinfo|stream +xrange +xadd ~mb:*";
 
 #[tokio::test]
 async fn an_account_with_the_rights_that_the_readme_names_is_enough() {

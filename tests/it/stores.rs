@@ -9,7 +9,8 @@ use mailtrixy_gateway::config::settings::{LinkSettings, LinkTls};
 use mailtrixy_gateway::config::units::Secret;
 use mailtrixy_gateway::limits::memory::MemoryStore;
 use mailtrixy_gateway::limits::redis::RedisStore;
-use mailtrixy_gateway::policy::limit::{Ask, Count, CountedBy, Limit, LimitKey, Mode, OnStoreFailure, Tally};
+use mailtrixy_gateway::limits::script;
+use mailtrixy_gateway::policy::limit::{Ask, Count, CountedBy, Limit, LimitKey, Mode, OnStoreFailure};
 use mailtrixy_gateway::policy::meter::{Algorithm, Rate};
 use mailtrixy_gateway::policy::time::UnixMillis;
 use mailtrixy_gateway::ports::{Clock as _, LimitStore, StoreError, SystemClock};
@@ -264,36 +265,31 @@ fn traces(count: usize) -> Vec<Vec<Step>> {
     (0..count).map(|_| trace().new_tree(&mut runner).unwrap().current()).collect()
 }
 
-/// The script, told the time instead of asking for it.
+/// The script, told the time by its last two keys instead of asking for it.
 fn script_with_a_clock() -> redis::Script {
-    let script = include_str!("../../src/limits/take.lua");
-    let with_a_clock = script.replace("redis.call('TIME')", "{ARGV[#ARGV - 1], ARGV[#ARGV]}");
-    assert_ne!(script, with_a_clock);
+    let with_a_clock = script::SOURCE.replace("call('TIME')", "{KEYS[#KEYS - 1], KEYS[#KEYS]}");
+    assert_ne!(script::SOURCE, with_a_clock);
     redis::Script::new(&with_a_clock)
 }
 
-async fn run_script(script: &redis::Script, redis: &Redis, prefix: &str, step: &Step, now: UnixMillis) -> Count {
+/// Asks the script some questions in one call.
+async fn run_script(
+    script: &redis::Script,
+    redis: &Redis,
+    questions: &[(&[Ask], u32, u32)],
+    prefix: &str,
+    now: UnixMillis,
+) -> Vec<Result<Count, StoreError>> {
     let mut call = script.prepare_invoke();
-    step.asks.iter().for_each(|ask| {
+    for ask in questions.iter().flat_map(|(asks, ..)| *asks) {
         call.key(format!("{prefix}{}", ask.key.as_str()));
-    });
-    call.arg(step.requests);
-    for ask in &step.asks {
-        let Rate { algorithm, requests, capacity, window } = ask.limit.rate;
-        let kind = ["window", "log", "gcra"][ALGORITHMS.iter().position(|known| *known == algorithm).unwrap()];
-        call.arg(kind).arg(capacity).arg(requests).arg(window.as_millis()).arg(ask.cost);
-        call.arg(u8::from(ask.limit.is_enforced())).arg(0);
     }
-    call.arg(now.0 / 1000).arg(now.0 % 1000 * 1000);
-    let reply: Vec<u64> = call.invoke_async(&mut redis.connection().await.unwrap()).await.unwrap();
-    let number = |number: u64| u32::try_from(number).unwrap();
-    let tallies = reply[2..].chunks_exact(4).map(|four| Tally {
-        taken: number(four[0]),
-        remaining: number(four[1]),
-        ends: UnixMillis(four[2]),
-        free_at: UnixMillis(four[3]),
-    });
-    Count { granted: number(reply[0]), now: UnixMillis(reply[1]), tallies: tallies.collect() }
+    call.key(now.0 / 1000).key(now.0 % 1000 * 1000);
+    for (asks, requests, debt) in questions {
+        call.arg(script::question(asks, *requests, |_| *debt));
+    }
+    let reply: Vec<u8> = call.invoke_async(&mut redis.connection().await.unwrap()).await.unwrap();
+    script::answers(&reply, questions.iter().map(|(asks, ..)| asks.len())).unwrap()
 }
 
 #[tokio::test]
@@ -301,11 +297,14 @@ async fn case_06_the_script_and_the_embedded_store_decide_alike_on_any_trace_and
     let (redis, script) = (Redis::start().await, script_with_a_clock());
     for (number, steps) in traces(40).into_iter().enumerate() {
         let (embedded, mut now) = (MemoryStore::default(), UnixMillis(1_700_000_000_000));
-        for step in steps {
-            now = UnixMillis(now.0.saturating_add_signed(step.passed));
-            let expected = embedded.take(&step.asks, step.requests, now);
-            let got = run_script(&script, &redis, &format!("trace{number}:"), &step, now).await;
-            assert_eq!(got, expected, "trace {number} {step:?}");
+        // Some steps at a time, at the time of the first: the script decides about them one after the other.
+        for steps in steps.chunks(number % 4 + 1) {
+            now = UnixMillis(now.0.saturating_add_signed(steps[0].passed));
+            let questions: Vec<_> = steps.iter().map(|step| (&step.asks[..], step.requests, 0)).collect();
+            let got = run_script(&script, &redis, &questions, &format!("trace{number}:"), now).await;
+            for (step, got) in steps.iter().zip(got) {
+                assert_eq!(got, Ok(embedded.take(&step.asks, step.requests, now)), "trace {number} {step:?}");
+            }
         }
     }
 }
@@ -355,7 +354,9 @@ async fn case_06_after_a_clock_went_back_an_exhausted_counter_is_free_one_window
         let mut granted = Vec::new();
         for (seconds, requests) in [(500, 2), (100, 1), (101, 1), (110, 2)] {
             let step = step(requests);
-            let got = run_script(&script, &redis, &format!("{algorithm:?}:"), &step, at(seconds)).await;
+            let questions = [(&step.asks[..], requests, 0)];
+            let got = run_script(&script, &redis, &questions, &format!("{algorithm:?}:"), at(seconds)).await;
+            let got = got.into_iter().next().unwrap().unwrap();
             assert_eq!(got, embedded.take(&step.asks, requests, at(seconds)), "{algorithm:?} {seconds}");
             granted.push(got.granted);
         }
@@ -366,13 +367,28 @@ async fn case_06_after_a_clock_went_back_an_exhausted_counter_is_free_one_window
 #[tokio::test]
 async fn what_was_let_through_elsewhere_is_counted_first_and_never_beyond_the_limit() {
     let (redis, script) = (Redis::start().await, script_with_a_clock());
-    for (kind, owed, left) in
-        [("window", 4, 5), ("log", 4, 5), ("gcra", 4, 5), ("window", 50, 0), ("log", 50, 0), ("gcra", 50, 0)]
-    {
-        let mut call = script.prepare_invoke();
-        call.key(format!("{kind}{owed}")).arg(1).arg(kind).arg(10).arg(10).arg(10_000).arg(1).arg(1).arg(owed);
-        call.arg(1_700_000_000).arg(0);
-        let reply: Vec<i64> = call.invoke_async(&mut redis.connection().await.unwrap()).await.unwrap();
-        assert_eq!((reply[0], reply[3]), (i64::from(left > 0), left), "{kind} {owed}");
+    for algorithm in ALGORITHMS {
+        for (owed, left) in [(4, 5), (50, 0)] {
+            let asks = [limited(&format!("{algorithm:?}{owed}"), rate(algorithm, 10, MINUTE), 1, Mode::Enforce)];
+            let questions = [(&asks[..], 1, owed)];
+            let got = run_script(&script, &redis, &questions, "", UnixMillis(1_700_000_000_000)).await;
+            let count = got.into_iter().next().unwrap().unwrap();
+            assert_eq!(
+                (count.granted, count.tallies[0].remaining),
+                (u32::from(left > 0), left),
+                "{algorithm:?} {owed}"
+            );
+        }
     }
+}
+
+#[tokio::test]
+async fn a_counter_that_holds_something_else_costs_its_own_question_alone() {
+    let (redis, script) = (Redis::start().await, script_with_a_clock());
+    redis.command::<()>(&["SET", "broken", "x"]).await;
+    let [good, broken] = ["good", "broken"].map(|key| [ask(key, 5, MINUTE)]);
+    let questions = [(&good[..], 1, 0), (&broken[..], 1, 0), (&good[..], 1, 0)];
+    let got = run_script(&script, &redis, &questions, "", UnixMillis(1_700_000_000_000)).await;
+    let left = got.iter().map(|answer| answer.as_ref().map(|count| count.tallies[0].remaining));
+    assert_eq!(left.collect::<Vec<_>>(), [Ok(4), Err(&StoreError::Failed), Ok(3)]);
 }

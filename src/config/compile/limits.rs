@@ -12,9 +12,12 @@ use crate::config::document::{
 };
 use crate::policy::limit::{CountedBy, Limit, Mode, OnStoreFailure};
 use crate::policy::meter::{Algorithm, Rate};
+use crate::policy::time::millis;
 
-/// A header reader takes more without trouble; and times the longest window it stays exact in the 64-bit floats that Lua counts in.
-const MOST_REQUESTS: u32 = 1_000_000;
+/// More than any workspace sends, and still a number that every reader of a header takes.
+const MOST_REQUESTS: u32 = 1_000_000_000;
+/// Requests times the milliseconds of their window: what `gcra` counts stays exact in the 64-bit floats of Lua.
+const MOST_EXACT: u64 = 1 << 53;
 /// Every request of a log is kept.
 const MOST_LOGGED: u32 = 10_000;
 const LONGEST_WINDOW: Duration = Duration::from_secs(31 * 24 * 3600);
@@ -74,6 +77,11 @@ impl Compiler<'_> {
                 format!("a sliding_log remembers every request: {MOST_LOGGED} at the most"),
             )
             .hint = Some("use `algorithm: gcra`, which remembers two numbers".into());
+        }
+        let counts_up_to = millis(document.per.0).saturating_mul(document.requests.into());
+        if algorithm == Algorithm::Gcra && counts_up_to > MOST_EXACT {
+            self.error(&path("requests"), "gcra cannot count so many requests in so long a window").hint =
+                Some(format!("at most {} in this one", MOST_EXACT / millis(document.per.0).max(1)));
         }
         match document.burst {
             Some(_) if algorithm != Algorithm::Gcra => {
