@@ -9,6 +9,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method};
 
+use crate::policy::fields::Fields;
+
 /// What every field of the protocol begins with; a backend's own are not passed on.
 pub const PREFIX: &str = "access-control-";
 
@@ -46,22 +48,22 @@ pub enum Origins {
 
 impl Cors {
     /// The fields of the answer to a preflight; `None` for a request that is none.
-    pub fn preflight(&self, method: &Method, asked: &HeaderMap) -> Option<HeaderMap> {
+    pub fn preflight(&self, method: &Method, asked: &HeaderMap) -> Option<Fields> {
         let is_preflight = method == Method::OPTIONS && asked.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
         let origin = asked.get(ORIGIN).filter(|_| is_preflight)?;
-        let mut fields = HeaderMap::new();
-        fields.insert(VARY, VARY_BY_PREFLIGHT);
+        let mut fields = Fields::default();
+        fields.append(VARY, VARY_BY_PREFLIGHT);
         if let Some(allowed) = self.allowed(Some(origin)) {
             self.allow(allowed, &mut fields);
-            fields.insert(ACCESS_CONTROL_ALLOW_METHODS, self.methods.clone());
-            fields.insert(ACCESS_CONTROL_ALLOW_HEADERS, self.headers.clone());
-            fields.insert(ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
+            fields.append(ACCESS_CONTROL_ALLOW_METHODS, self.methods.clone());
+            fields.append(ACCESS_CONTROL_ALLOW_HEADERS, self.headers.clone());
+            fields.append(ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
         }
         Some(fields)
     }
 
-    /// Writes the fields of any other answer to a request from a page of `origin`.
-    pub fn write(&self, origin: Option<&HeaderValue>, fields: &mut HeaderMap) {
+    /// Writes the fields of any other answer to a request from a page of `origin`. None of the protocol's own are there yet.
+    pub fn write(&self, origin: Option<&HeaderValue>, fields: &mut Fields) {
         // A cache must not give one origin the answer to another; where all have the same there is nothing to tell apart.
         if self.origins != Origins::Any {
             fields.append(VARY, VARY_BY_ORIGIN);
@@ -69,7 +71,7 @@ impl Cors {
         if let Some(allowed) = self.allowed(origin) {
             self.allow(allowed, fields);
             if !self.expose.is_empty() {
-                fields.insert(ACCESS_CONTROL_EXPOSE_HEADERS, self.expose.clone());
+                fields.append(ACCESS_CONTROL_EXPOSE_HEADERS, self.expose.clone());
             }
         }
     }
@@ -81,10 +83,10 @@ impl Cors {
         }
     }
 
-    fn allow(&self, origin: HeaderValue, fields: &mut HeaderMap) {
-        fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    fn allow(&self, origin: HeaderValue, fields: &mut Fields) {
+        fields.append(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         if self.credentials {
-            fields.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
+            fields.append(ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
         }
     }
 }
@@ -125,10 +127,10 @@ mod tests {
     fn only_an_origin_that_is_listed_is_told_anything() {
         let cors = cors(Origins::These(vec![HeaderValue::from_static("https://a.example")]), true);
         let told = |origin: &'static str| {
-            let mut fields = HeaderMap::new();
+            let mut fields = Fields::default();
             cors.write(Some(&HeaderValue::from_static(origin)), &mut fields);
-            assert_eq!(fields.get(VARY), Some(&VARY_BY_ORIGIN), "{origin}");
-            fields.len() > 1
+            assert_eq!(fields.get(&VARY), Some(&VARY_BY_ORIGIN), "{origin}");
+            fields.iter().count() > 1
         };
         assert!(told("https://a.example"));
         for origin in [
@@ -146,12 +148,12 @@ mod tests {
 
     #[test]
     fn everybody_is_told_the_same_without_a_difference_by_origin() {
-        let mut fields = HeaderMap::new();
+        let mut fields = Fields::default();
         cors(Origins::Any, false).write(Some(&HeaderValue::from_static("null")), &mut fields);
-        assert_eq!((fields.get(ACCESS_CONTROL_ALLOW_ORIGIN), fields.get(VARY)), (Some(&ANY), None));
-        let mut fields = HeaderMap::new();
+        assert_eq!((fields.get(&ACCESS_CONTROL_ALLOW_ORIGIN), fields.get(&VARY)), (Some(&ANY), None));
+        let mut fields = Fields::default();
         cors(Origins::Any, false).write(None, &mut fields);
-        assert!(fields.is_empty(), "no page asked");
+        assert_eq!(fields, Fields::default(), "no page asked");
     }
 
     #[test]

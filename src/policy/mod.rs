@@ -8,6 +8,7 @@ pub mod chunks;
 pub mod cors;
 pub mod credential;
 pub mod envelope;
+pub mod fields;
 pub mod head;
 pub mod head_http2;
 mod hex;

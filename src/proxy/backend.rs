@@ -6,12 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::request::Parts;
 
 use crate::policy::answer::{self, AnswerHead};
 use crate::policy::body::{Incoming, Outgoing};
+use crate::policy::fields::Fields;
 use crate::proxy::channel::Channel;
 use crate::proxy::exchange::{CLOSED, Failure};
+use crate::proxy::headers::RequestHead;
 use crate::proxy::transport::Transport;
 
 /// A connection, in the middle of a request or between two.
@@ -45,18 +46,18 @@ impl Backend {
     }
 
     /// Begins a request. Its head leaves with the first part of its body, or with the next flush.
-    pub(super) fn begin(&mut self, head: &Parts) {
-        self.method = head.method.clone();
-        self.request = framing(head);
+    pub(super) fn begin(&mut self, head: RequestHead) {
+        self.request = framing(&head.fields);
         self.is_request_over = self.request == Outgoing::None;
         // Until its head is read, an answer has neither an end nor a place for the next.
         self.answer = Incoming::UntilClose;
         self.is_kept = false;
         self.channel.put(head.method.as_str().as_bytes());
         self.channel.put(b" ");
-        self.channel.put(head.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+        self.channel.put(head.target.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
         self.channel.put(b" HTTP/1.1\r\n");
-        self.channel.put_fields(&head.headers);
+        self.channel.put_fields(&head.fields);
+        self.method = head.method;
     }
 
     /// Sends what waits.
@@ -151,10 +152,10 @@ impl Backend {
     }
 }
 
-/// How the body of a request is framed that has this head.
-fn framing(head: &Parts) -> Outgoing {
-    let length = || head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
-    match head.headers.contains_key(TRANSFER_ENCODING) {
+/// How the body of a request is framed that has these fields.
+fn framing(fields: &Fields) -> Outgoing {
+    let length = || fields.get(&CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+    match fields.get(&TRANSFER_ENCODING).is_some() {
         true => Outgoing::Chunked,
         false => length().filter(|length| *length > 0).map_or(Outgoing::None, Outgoing::Sized),
     }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::EXPECT;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode, Version};
+use http::{StatusCode, Version};
 use tokio::time::timeout;
 
+use crate::policy::fields::Fields;
 use crate::proxy::channel::Channel;
 use crate::proxy::transport::Transport;
 pub(super) use crate::proxy::wire::Wire;
@@ -146,7 +147,7 @@ impl<'s> Client<'s> {
     }
 
     /// Begins the answer. Its head may leave with the first part of its body, or with the next flush.
-    pub(super) fn begin(&mut self, status: StatusCode, fields: HeaderMap) -> Result<(), ClientFailure> {
+    pub(super) fn begin(&mut self, status: StatusCode, fields: Fields) -> Result<(), ClientFailure> {
         self.wire.begin(status, fields)
     }
 
@@ -164,7 +165,7 @@ impl<'s> Client<'s> {
     /// enough, or none comes for `idle`. Returns how many the client was sent.
     pub(super) async fn switch(
         &mut self,
-        fields: &HeaderMap,
+        fields: &Fields,
         server: &mut Channel<Transport>,
         idle: Duration,
     ) -> Result<u64, ClientFailure> {

@@ -21,7 +21,7 @@ use crate::policy::head::{self, Head};
 use crate::policy::refusal::Refusal;
 use crate::proxy::channel::Channel;
 use crate::proxy::client::Wire;
-use crate::proxy::headers::{Arrival, REQUEST_ID};
+use crate::proxy::headers::{Arrival, Peer, REQUEST_ID};
 use crate::proxy::http1::Http1;
 use crate::proxy::http2::Multiplexed;
 use crate::proxy::rewound::Rewound;
@@ -126,7 +126,7 @@ impl Edge {
 
     /// One connection: request after request until one side has enough.
     async fn connection(&self, stream: Stream, peer: IpAddr, shutdown: &ShutdownWatch) {
-        let origin = Origin { peer, is_tls: self.tls.is_some(), in_flight: self.in_flight.clone() };
+        let origin = Origin { peer: Peer::new(peer), is_tls: self.tls.is_some(), in_flight: self.in_flight.clone() };
         let mut channel = Channel::new(stream);
         if self.speaks_http2(&mut channel, shutdown).await {
             let connection = Multiplexed { gateway: &self.gateway, origin: &origin, shutdown };
@@ -197,7 +197,7 @@ impl Edge {
 fn arrival(head: &[u8], peer: IpAddr) -> Arrival {
     let id = head::only_value(head, &REQUEST_ID).and_then(|value| HeaderValue::from_bytes(value).ok());
     let headers = id.map(|id| (REQUEST_ID, id)).into_iter().collect();
-    Arrival::new(&headers, peer, false, &TrustedProxies::default())
+    Arrival::new(&headers, &Peer::new(peer), false, &TrustedProxies::default())
 }
 
 /// Writes an answer, and does not wait for a client that does not read.

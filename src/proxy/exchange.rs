@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::request::Parts;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::policy::answer::AnswerHead;
@@ -16,6 +15,7 @@ use crate::policy::upstream::Timeouts;
 use crate::proxy::backend::Backend;
 use crate::proxy::channel::Channel;
 use crate::proxy::client::{Client, ClientFailure, Part};
+use crate::proxy::headers::RequestHead;
 use crate::proxy::multiplex::Remote;
 use crate::proxy::pool::Server;
 use crate::proxy::transport::Transport;
@@ -108,7 +108,7 @@ pub(super) async fn send(
     server: &Server,
     timeouts: Timeouts,
     upgrade: Upgrade,
-    build: impl FnOnce(&Client<'_>) -> Result<Parts, Refusal>,
+    build: impl FnOnce(&Client<'_>) -> Result<RequestHead, Refusal>,
 ) -> Result<Answer, Failure> {
     let mut conversation = server.open(timeouts.connect).await?;
     let request = build(client).map_err(Failure::Refused)?;
@@ -272,10 +272,10 @@ async fn part(conversation: &mut Conversation, within: Option<Duration>) -> Resu
 
 impl Conversation {
     /// Begins a request; `is_complete` when it has no body.
-    pub(super) fn begin(&mut self, request: Parts, is_complete: bool) -> Result<(), Failure> {
+    pub(super) fn begin(&mut self, request: RequestHead, is_complete: bool) -> Result<(), Failure> {
         match self {
             Self::Http1(backend) => {
-                backend.begin(&request);
+                backend.begin(request);
                 Ok(())
             }
             Self::Http2(remote) => remote.begin(request, is_complete),

@@ -4,22 +4,25 @@
 //! written last, so a client's `Connection: X-User-Id` cannot take it away.
 
 use std::net::IpAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{
     ACCEPT, ACCEPT_RANGES, AUTHORIZATION, CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE,
     CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, ETAG, EXPECT, HOST, HeaderName, LAST_MODIFIED, LOCATION,
-    ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+    ORIGIN, SERVER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use crate::config::settings::TrustedProxies;
 use crate::pipeline::Permit;
 use crate::policy::ClientIp;
 use crate::policy::cors::{self, Cors};
 use crate::policy::envelope::{JSON, quota_headers};
+use crate::policy::fields::Fields;
 use crate::policy::limit::Quota;
 use crate::policy::refusal::Refusal;
+use crate::policy::time::millis;
 use crate::telemetry::trace;
 
 /// X-Request-Id
@@ -33,9 +36,6 @@ const IDENTITY: [HeaderName; 4] = [
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
@@ -83,6 +83,23 @@ const OURS: &[&str] = &[
 /// All names that begin like this are ours too.
 const FORWARDED: &str = "xforwarded";
 
+/// The other end of a connection, for all of its requests.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// The same as text.
+    text: HeaderValue,
+}
+
+impl Peer {
+    /// The peer at an address.
+    pub fn new(address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        Self { address, text: address_list(&[address]) }
+    }
+}
+
 /// Who a request came from, as far as that can be believed, and under which id it is told.
 #[derive(Debug)]
 pub struct Arrival {
@@ -92,7 +109,7 @@ pub struct Arrival {
     pub request_id: HeaderValue,
     /// The origin of the page that asks, where a browser says one.
     pub origin: Option<HeaderValue>,
-    forwarded_for: String,
+    forwarded_for: HeaderValue,
     is_tls: bool,
 }
 
@@ -101,33 +118,17 @@ impl Arrival {
     ///
     /// Behind trusted proxies the client is the rightmost address that is none of theirs; what stands left of it anybody may have
     /// written.
-    pub fn new(headers: &HeaderMap, peer: IpAddr, is_tls: bool, proxies: &TrustedProxies) -> Self {
-        let peer = peer.to_canonical();
-        let mut chain = vec![peer];
-        let mut is_tls = is_tls;
-        if proxies.trusts(peer) {
-            let said: Vec<&str> = headers
-                .get_all(FORWARDED_FOR)
-                .iter()
-                .flat_map(|value| value.to_str().unwrap_or_default().split(',').collect::<Vec<_>>())
-                .collect();
-            for address in said.iter().rev().map_while(|text| text.trim().parse::<IpAddr>().ok()) {
-                chain.push(address.to_canonical());
-                if !proxies.trusts(address) {
-                    break;
-                }
+    pub fn new(headers: &HeaderMap, peer: &Peer, is_tls: bool, proxies: &TrustedProxies) -> Self {
+        let (client, forwarded_for, is_tls) = match proxies.trusts(peer.address) {
+            false => (peer.address, peer.text.clone(), is_tls),
+            true => {
+                let chain = chain(headers, peer.address, proxies);
+                let client = chain.first().copied().unwrap_or(peer.address);
+                (client, address_list(&chain), said_tls(headers).unwrap_or(is_tls))
             }
-            match headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes) {
-                Some(b"https") => is_tls = true,
-                Some(b"http") => is_tls = false,
-                _ => {}
-            }
-        }
-        chain.reverse();
-        let client = ClientIp(chain.first().copied().unwrap_or(peer));
-        let forwarded_for = chain.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
+        };
         Self {
-            client,
+            client: ClientIp(client),
             request_id: request_id(headers.get(REQUEST_ID)),
             origin: headers.get(ORIGIN).cloned(),
             forwarded_for,
@@ -141,6 +142,39 @@ impl Arrival {
     }
 }
 
+/// The client and the proxies between it and us, as far back as they are trusted.
+fn chain(headers: &HeaderMap, peer: IpAddr, proxies: &TrustedProxies) -> Vec<IpAddr> {
+    let said: Vec<&str> = headers
+        .get_all(FORWARDED_FOR)
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or_default().split(',').collect::<Vec<_>>())
+        .collect();
+    let mut chain = vec![peer];
+    for address in said.iter().rev().map_while(|text| text.trim().parse::<IpAddr>().ok()) {
+        chain.push(address.to_canonical());
+        if !proxies.trusts(address) {
+            break;
+        }
+    }
+    chain.reverse();
+    chain
+}
+
+/// Whether the proxy in front was spoken to by https, where it says so.
+fn said_tls(headers: &HeaderMap) -> Option<bool> {
+    match headers.get(FORWARDED_PROTO)?.as_bytes() {
+        b"https" => Some(true),
+        b"http" => Some(false),
+        _ => None,
+    }
+}
+
+/// As in X-Forwarded-For.
+fn address_list(addresses: &[IpAddr]) -> HeaderValue {
+    let list = addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
+    HeaderValue::try_from(list).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
 /// A client's own id if it is 1 to 128 characters of `[A-Za-z0-9._-]`, else a UUIDv7.
 fn request_id(sent: Option<&HeaderValue>) -> HeaderValue {
     let is_id = |value: &&HeaderValue| {
@@ -148,12 +182,28 @@ fn request_id(sent: Option<&HeaderValue>) -> HeaderValue {
         (1..=128).contains(&octets.len())
             && octets.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
     };
-    match sent.filter(is_id) {
-        Some(value) => value.clone(),
-        None => {
-            HeaderValue::try_from(uuid::Uuid::now_v7().to_string()).unwrap_or_else(|_| HeaderValue::from_static("-"))
-        }
-    }
+    sent.filter(is_id).cloned().unwrap_or_else(new_request_id)
+}
+
+/// A UUIDv7. It has to be one of its kind and need not be hard to guess, so the system is not asked for its random part.
+fn new_request_id() -> HeaderValue {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut random = [0; 10];
+    fastrand::fill(&mut random);
+    let id = uuid::Builder::from_unix_timestamp_millis(millis(since_epoch), &random).into_uuid();
+    let mut text = uuid::Uuid::encode_buffer();
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
+
+/// The head of a request that goes to a backend.
+#[derive(Debug)]
+pub struct RequestHead {
+    /// As the client said.
+    pub method: Method,
+    /// Path and query.
+    pub target: Uri,
+    /// All fields.
+    pub fields: Fields,
 }
 
 /// The request a backend is sent for a permitted one. `has_body` says whether a body follows; without a Content-Length it is chunked.
@@ -163,39 +213,30 @@ pub fn request(
     arrival: &Arrival,
     host: &HeaderValue,
     has_body: bool,
-) -> Result<Parts, Refusal> {
-    let mut fields = HeaderMap::with_capacity(sent.headers.len() + 12);
+) -> Result<RequestHead, Refusal> {
+    let mut fields = Fields::with_capacity(sent.headers.len() + 12);
     let nominated = nominated(&sent.headers);
     for (name, value) in &sent.headers {
         if passes_to_backend(name, permit) && !nominated.contains(&name.as_str()) {
-            fields.append(name, value.clone());
+            fields.append(name.clone(), value.clone());
         }
     }
-    if !accepts_json_or_something_special(fields.get(ACCEPT)) {
-        fields.insert(ACCEPT, JSON);
+    if !accepts_json_or_something_special(fields.get(&ACCEPT)) {
+        fields.set(ACCEPT, JSON);
     }
-    if has_body && !fields.contains_key(CONTENT_LENGTH) {
-        fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    if has_body && fields.get(&CONTENT_LENGTH).is_none() {
+        fields.append(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     identify(&mut fields, permit);
-    fields.insert(HOST, host.clone());
-    fields.insert(REQUEST_ID, arrival.request_id.clone());
-    fields.insert(trace::TRACEPARENT, trace::forwarded(sent.headers.get(trace::TRACEPARENT)));
-    fields.insert(FORWARDED_FOR, value(&arrival.forwarded_for)?);
-    fields.insert(FORWARDED_PROTO, HeaderValue::from_static(if arrival.is_tls { "https" } else { "http" }));
+    fields.append(HOST, host.clone());
+    fields.append(REQUEST_ID, arrival.request_id.clone());
+    fields.append(trace::TRACEPARENT, trace::forwarded(sent.headers.get(trace::TRACEPARENT)));
+    fields.append(FORWARDED_FOR, arrival.forwarded_for.clone());
+    fields.append(FORWARDED_PROTO, HeaderValue::from_static(if arrival.is_tls { "https" } else { "http" }));
     if let Some(host) = authority(sent) {
-        fields.insert(FORWARDED_HOST, host);
+        fields.append(FORWARDED_HOST, host);
     }
-    let (mut parts, ()) = http::Request::new(()).into_parts();
-    parts.method = sent.method.clone();
-    parts.uri = permit.target(&sent.uri)?;
-    parts.version = Version::HTTP_11;
-    parts.headers = fields;
-    Ok(parts)
-}
-
-fn value(text: &str) -> Result<HeaderValue, Refusal> {
-    HeaderValue::try_from(text).map_err(|_| Refusal::Internal("header"))
+    Ok(RequestHead { method: sent.method.clone(), target: permit.target(&sent.uri)?, fields })
 }
 
 /// Which host the client asked for: Host in HTTP/1, `:authority` in HTTP/2.
@@ -204,14 +245,14 @@ fn authority(sent: &Parts) -> Option<HeaderValue> {
     host.or_else(|| sent.uri.authority().and_then(|authority| HeaderValue::try_from(authority.as_str()).ok()))
 }
 
-fn identify(fields: &mut HeaderMap, permit: &Permit) {
+fn identify(fields: &mut Fields, permit: &Permit) {
     if let Some(principal) = permit.principal() {
         for (name, value) in IDENTITY.into_iter().zip(principal.headers()) {
-            fields.insert(name, value.clone());
+            fields.append(name, value.clone());
         }
     }
     if let Some(authorization) = permit.authorization() {
-        fields.insert(AUTHORIZATION, authorization.clone());
+        fields.append(AUTHORIZATION, authorization.clone());
     }
 }
 
@@ -230,20 +271,20 @@ fn nominated(headers: &HeaderMap) -> Vec<&str> {
         .collect()
 }
 
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    [
-        &CONNECTION,
-        &KEEP_ALIVE,
-        &PROXY_CONNECTION,
-        &PROXY_AUTHENTICATE,
-        &PROXY_AUTHORIZATION,
-        &TE,
-        &TRAILER,
-        &TRANSFER_ENCODING,
-        &UPGRADE,
-        &HTTP2_SETTINGS,
-    ]
-    .contains(&name)
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
 }
 
 fn passes_to_backend(name: &HeaderName, permit: &Permit) -> bool {
@@ -251,7 +292,8 @@ fn passes_to_backend(name: &HeaderName, permit: &Permit) -> bool {
     let text = name.as_str();
     let is_answered_here = *name == HOST || *name == EXPECT;
     let is_credential = is_on_token_route && (*name == AUTHORIZATION || *name == COOKIE);
-    !(is_answered_here || is_credential || is_hop_by_hop(name) || text.contains(['_', '.']) || is_ours(text))
+    let is_misread = text.bytes().any(|octet| matches!(octet, b'_' | b'.'));
+    !(is_answered_here || is_credential || is_hop_by_hop(text) || is_misread || is_ours(text))
 }
 
 /// Whether a field name, squeezed to its letters and digits, is one of ours.
@@ -286,9 +328,9 @@ fn accepts_json_or_something_special(accept: Option<&HeaderValue>) -> bool {
 }
 
 /// Names WebSocket as the protocol to go on with.
-pub fn upgrade(fields: &mut HeaderMap) {
-    fields.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
+pub fn upgrade(fields: &mut Fields) {
+    fields.append(CONNECTION, HeaderValue::from_static("Upgrade"));
+    fields.append(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
 /// What every answer on a route carries, whoever made it.
@@ -305,15 +347,15 @@ pub struct Told<'a> {
 }
 
 impl Told<'_> {
-    /// Writes the fields of this request over whatever is there.
-    pub fn write(&self, fields: &mut HeaderMap, arrival: &Arrival) {
-        fields.insert(REQUEST_ID, arrival.request_id.clone());
+    /// Writes the fields of this request, of which none is there yet.
+    pub fn write(&self, fields: &mut Fields, arrival: &Arrival) {
+        fields.append(REQUEST_ID, arrival.request_id.clone());
         if let Some(cors) = self.cors {
             cors.write(arrival.origin.as_ref(), fields);
         }
         let Some(quota) = self.quota else { return };
         for (name, value) in quota_headers(quota) {
-            fields.insert(name, value);
+            fields.append(name, value);
         }
         if self.ietf {
             let (name, requests, window) = (&quota.limit.name, quota.requests, quota.limit.rate.window.as_secs());
@@ -321,22 +363,21 @@ impl Told<'_> {
             let state = format!(r#""{name}";r={};t={}"#, quota.remaining, quota.retry_after);
             for (name, text) in [(RATELIMIT_POLICY, policy), (RATELIMIT, state)] {
                 if let Ok(value) = HeaderValue::try_from(text) {
-                    fields.insert(name, value);
+                    fields.append(name, value);
                 }
             }
         }
     }
 }
 
-/// The fields of a backend's answer that a client is sent. Hop-by-hop fields, the backend's own software, and rate limits that are
-/// not the route's stay behind, and so does a value that no header may have.
-pub fn answer(received: &HeaderMap, told: &Told<'_>) -> HeaderMap {
-    let mut fields = HeaderMap::with_capacity(received.len() + 8);
+/// The fields of a backend's answer that a client is sent. Hop-by-hop fields, the backend's own software, its request id, and rate
+/// limits that are not the route's stay behind.
+pub fn answer(received: &HeaderMap, told: &Told<'_>) -> Fields {
+    let mut fields = Fields::with_capacity(received.len() + 8);
     let nominated = nominated(received);
     for (name, value) in received {
-        let is_text = value.as_bytes().iter().all(|octet| *octet == b'\t' || (*octet >= b' ' && *octet != 0x7F));
-        if is_text && passes_to_client(name, told) && !nominated.contains(&name.as_str()) {
-            fields.append(name, value.clone());
+        if passes_to_client(name, told) && !nominated.contains(&name.as_str()) {
+            fields.append(name.clone(), value.clone());
         }
     }
     fields
@@ -350,11 +391,11 @@ fn passes_to_client(name: &HeaderName, told: &Told<'_>) -> bool {
             .contains(&text)
         || text.starts_with("x-debug");
     let is_cors = told.cors.is_some() && text.starts_with(cors::PREFIX);
-    !(is_hop_by_hop(name) || is_software || is_cors || (is_limit && told.is_limited))
+    !(is_hop_by_hop(text) || *name == REQUEST_ID || is_software || is_cors || (is_limit && told.is_limited))
 }
 
-/// The fields without those that described a body which is being replaced.
-pub fn without_representation(fields: &HeaderMap) -> HeaderMap {
+/// Takes out the fields that described a body which is being replaced.
+pub fn without_representation(fields: &mut Fields) {
     const DESCRIBES: [HeaderName; 11] = [
         CONTENT_LENGTH,
         CONTENT_TYPE,
@@ -373,7 +414,7 @@ pub fn without_representation(fields: &HeaderMap) -> HeaderMap {
             || ["content-location", "digest", "content-md5", "content-digest", "repr-digest", "refresh", "link"]
                 .contains(&name.as_str())
     };
-    fields.iter().filter(|(name, _)| !describes(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+    fields.retain(|name| !describes(name));
 }
 
 /// Whether a request may be sent again after a server may have seen it (RFC 9110 section 9.2.2).
@@ -391,14 +432,14 @@ mod tests {
             .iter()
             .map(|(n, v)| (HeaderName::try_from(*n).unwrap(), HeaderValue::try_from(*v).unwrap()))
             .collect();
-        Arrival::new(&headers, peer.parse().unwrap(), false, &proxies)
+        Arrival::new(&headers, &Peer::new(peer.parse().unwrap()), false, &proxies)
     }
 
     #[test]
     fn the_client_is_the_rightmost_address_that_is_no_proxy_of_ours() {
         let client = |peer, chain| {
             let arrival = arrival(peer, &[("x-forwarded-for", chain)]);
-            (arrival.client.0.to_string(), arrival.forwarded_for)
+            (arrival.client.0.to_string(), arrival.forwarded_for.to_str().unwrap().to_owned())
         };
         assert_eq!(client("192.0.2.9", "1.1.1.1"), ("192.0.2.9".into(), "192.0.2.9".into()));
         assert_eq!(client("10.0.0.1", "1.1.1.1, 2.2.2.2"), ("2.2.2.2".into(), "2.2.2.2, 10.0.0.1".into()));

@@ -5,13 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 use pingora::protocols::Stream;
 use pingora::protocols::http::date::get_cached_date;
 use tokio::time::timeout;
 
 use crate::policy::answer::{has_connection_option, says_close};
 use crate::policy::body::{Incoming, Outgoing};
+use crate::policy::fields::Fields;
 use crate::policy::head::Head;
 use crate::proxy::channel::Channel;
 use crate::proxy::client::ClientFailure;
@@ -107,21 +108,23 @@ impl Http1 {
     }
 
     /// Begins the answer. Its head leaves with the first part of its body, or with the next flush.
-    pub(super) fn begin(&mut self, status: StatusCode, mut fields: HeaderMap) {
+    pub(super) fn begin(&mut self, status: StatusCode, mut fields: Fields) {
         let answer = framing(&self.head.method, status, &fields);
         let is_request_over = self.body.is_over() || self.is_rest_read;
         self.is_kept &= is_request_over && answer != Outgoing::UntilClose;
         match (self.is_kept, self.head.version) {
-            (false, _) => drop(fields.insert(CONNECTION, CLOSE)),
-            (true, Version::HTTP_10) => drop(fields.insert(CONNECTION, KEEP_ALIVE)),
+            (false, _) => fields.append(CONNECTION, CLOSE),
+            (true, Version::HTTP_10) => fields.append(CONNECTION, KEEP_ALIVE),
             (true, _) => {}
         }
-        fields.insert(DATE, get_cached_date());
+        if fields.get(&DATE).is_none() {
+            fields.append(DATE, get_cached_date());
+        }
         self.put_head(status, &fields);
         self.answer = Some(answer);
     }
 
-    fn put_head(&mut self, status: StatusCode, fields: &HeaderMap) {
+    fn put_head(&mut self, status: StatusCode, fields: &Fields) {
         self.channel.put(b"HTTP/1.1 ");
         self.channel.put(status.as_str().as_bytes());
         self.channel.put(b" ");
@@ -151,7 +154,7 @@ impl Http1 {
     /// Changes to another protocol: answers with 101, and passes octets to a server and back from then on.
     pub(super) async fn switch(
         &mut self,
-        fields: &HeaderMap,
+        fields: &Fields,
         server: &mut Channel<Transport>,
         idle: Duration,
     ) -> Result<Passed, ClientFailure> {
@@ -184,12 +187,12 @@ impl Http1 {
 }
 
 /// How the body of an answer is framed that has this head.
-fn framing(method: &Method, status: StatusCode, fields: &HeaderMap) -> Outgoing {
+fn framing(method: &Method, status: StatusCode, fields: &Fields) -> Outgoing {
     if *method == Method::HEAD || matches!(status.as_u16(), 204 | 304) {
         return Outgoing::None;
     }
-    let length = || fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
-    match fields.contains_key(TRANSFER_ENCODING) {
+    let length = || fields.get(&CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+    match fields.get(&TRANSFER_ENCODING).is_some() {
         true => Outgoing::Chunked,
         false => length().map_or(Outgoing::UntilClose, Outgoing::Sized),
     }

@@ -30,13 +30,13 @@ mod transport;
 mod tunnel;
 mod wire;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use crate::policy::refusal::Refusal;
 use crate::proxy::client::Wire;
+use crate::proxy::headers::Peer;
 use crate::proxy::request::Request;
 use crate::proxy::seats::Seats;
 use crate::proxy::snapshot::Live;
@@ -55,7 +55,7 @@ pub(crate) struct Gateway {
 #[derive(Clone)]
 struct Origin {
     /// The other end of the connection.
-    peer: IpAddr,
+    peer: Peer,
     /// Whether it is encrypted.
     is_tls: bool,
     /// The gauge of its listener.

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::policy::answer::AnswerHead;
 use crate::proxy::exchange::{CLOSED, ConnectFailure, Failure};
+use crate::proxy::headers::RequestHead;
 use crate::proxy::transport::Transport;
 
 /// Octets of an answer that are sent ahead of its client: of one, and of all on a connection together.
@@ -94,7 +95,7 @@ impl Multiplexed {
 
 impl Remote {
     /// Sends the head of a request, and its end where it has no body.
-    pub(super) fn begin(&mut self, head: Parts, is_complete: bool) -> Result<(), Failure> {
+    pub(super) fn begin(&mut self, head: RequestHead, is_complete: bool) -> Result<(), Failure> {
         let request = Request::from_parts(self.as_http2(head)?, ());
         let sent = self.connection.sender.send_request(request, is_complete);
         let (answer, request) = sent.map_err(|error| self.failure(&error))?;
@@ -104,14 +105,17 @@ impl Remote {
     }
 
     /// The head as HTTP/2 has it: the authority instead of Host, and no framing of the body beside a length (RFC 9113 section 8.3.1).
-    fn as_http2(&self, mut head: Parts) -> Result<Parts, Failure> {
+    fn as_http2(&self, sent: RequestHead) -> Result<Parts, Failure> {
+        let (mut head, ()) = Request::new(()).into_parts();
+        head.method = sent.method;
+        head.headers = sent.fields.into();
         let host = head.headers.remove(HOST);
         let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
         head.headers.remove(TRANSFER_ENCODING);
         let mut target = http::uri::Parts::default();
         target.scheme = Some(self.connection.scheme.clone());
         target.authority = authority;
-        target.path_and_query = head.uri.path_and_query().cloned();
+        target.path_and_query = sent.target.path_and_query().cloned();
         head.uri = Uri::from_parts(target).map_err(|_| Failure::Broken("target"))?;
         head.version = Version::HTTP_2;
         Ok(head)

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, LOCATION, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 
 use crate::pipeline::{Permit, Trail};
 use crate::policy::answer::names_websocket;
 use crate::policy::envelope::{CHALLENGE_INVALID, Envelope};
+use crate::policy::fields::Fields;
 use crate::policy::limit::whole_seconds;
 use crate::policy::normalise::{self, BackendErrors};
 use crate::policy::refusal::Refusal;
@@ -93,7 +94,7 @@ impl From<Failure> for Stop {
 impl<'g> Request<'g> {
     pub(super) fn new(gateway: &'g Gateway, wire: Wire<'g>, snapshot: Arc<Snapshot>, origin: &Origin) -> Self {
         let headers = &wire.head().headers;
-        let arrival = Arrival::new(headers, origin.peer, origin.is_tls, &snapshot.config.trusted_proxies);
+        let arrival = Arrival::new(headers, &origin.peer, origin.is_tls, &snapshot.config.trusted_proxies);
         let client = Client::new(wire, snapshot.config.request.body_timeout);
         let (trail, journey) = (Trail::default(), Journey::default());
         Self { gateway, client, snapshot, started: Instant::now(), arrival, trail, journey }
@@ -149,9 +150,9 @@ impl<'g> Request<'g> {
     /// Answers where the caller stands with their limits.
     async fn tell_rate_limits(&mut self, snapshot: &Snapshot, permit: &Permit) -> Result<End, Stop> {
         let quotas = snapshot.admission.standing(permit, self.arrival.client).await;
-        let mut fields = HeaderMap::with_capacity(8);
+        let mut fields = Fields::with_capacity(8);
         told(&self.trail, snapshot).write(&mut fields, &self.arrival);
-        fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        fields.append(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         self.say_farewell();
         let written = respond::write(&mut self.client, &Envelope::rate_limits(&quotas), fields).await;
         let bytes_out = written.map_err(|_| Stop::ClientGone)?;
@@ -159,7 +160,7 @@ impl<'g> Request<'g> {
     }
 
     /// A browser's question before its request; it has no token and counts nowhere.
-    async fn answer_preflight(&mut self, fields: HeaderMap) -> Result<End, Stop> {
+    async fn answer_preflight(&mut self, fields: Fields) -> Result<End, Stop> {
         self.say_farewell();
         let answered = respond::preflight(&mut self.client, fields, &self.arrival).await;
         answered.map_err(|_| Stop::ClientGone)?;
@@ -229,7 +230,7 @@ impl<'g> Request<'g> {
             let build = |client: &Client<'_>| {
                 let mut head = headers::request(client.head(), permit, arrival, &server.host, !client.is_complete())?;
                 if upgrade == Upgrade::WebSocket {
-                    headers::upgrade(&mut head.headers);
+                    headers::upgrade(&mut head.fields);
                 }
                 Ok(head)
             };
@@ -302,7 +303,7 @@ impl<'g> Request<'g> {
                     true => self.count_normalised(Envelope::standard(StatusCode::UNAUTHORIZED), false),
                     false => self.normalised(answer, &fields, *body_bytes, private_hosts, timeout).await,
                 };
-                self.write_error(&envelope, &fields, permit).await
+                self.write_error(&envelope, fields, permit).await
             }
             _ => {
                 let between_reads = (!permit.route().streaming).then_some(timeout);
@@ -315,7 +316,7 @@ impl<'g> Request<'g> {
     async fn relay(
         &mut self,
         answer: &mut Answer,
-        fields: HeaderMap,
+        fields: Fields,
         between_reads: Option<Duration>,
     ) -> Result<End, Stop> {
         let status = answer.head.status;
@@ -333,13 +334,13 @@ impl<'g> Request<'g> {
     async fn normalised(
         &self,
         answer: &mut Answer,
-        fields: &HeaderMap,
+        fields: &Fields,
         most: usize,
         private_hosts: &[String],
         timeout: Duration,
     ) -> Envelope {
         let status = answer.head.status;
-        let is_readable = fields.get(CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
+        let is_readable = fields.get(&CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
         let body = match self.client.head().method == Method::HEAD || !is_readable {
             true => None,
             false => answer.collect(most, timeout).await,
@@ -361,10 +362,10 @@ impl<'g> Request<'g> {
         envelope
     }
 
-    async fn write_error(&mut self, envelope: &Envelope, fields: &HeaderMap, permit: &Permit) -> Result<End, Stop> {
-        let mut fields = headers::without_representation(fields);
+    async fn write_error(&mut self, envelope: &Envelope, mut fields: Fields, permit: &Permit) -> Result<End, Stop> {
+        headers::without_representation(&mut fields);
         if envelope.status == StatusCode::UNAUTHORIZED && permit.principal().is_some() {
-            fields.insert(WWW_AUTHENTICATE, CHALLENGE_INVALID);
+            fields.append(WWW_AUTHENTICATE, CHALLENGE_INVALID);
         }
         let written = respond::write(&mut self.client, envelope, fields).await;
         let bytes_out = written.map_err(|_| Stop::ClientGone)?;

@@ -6,6 +6,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use crate::policy::envelope::{self, Envelope, JSON};
+use crate::policy::fields::Fields;
 use crate::policy::refusal::Refusal;
 use crate::proxy::client::{Client, ClientFailure};
 use crate::proxy::headers::{Arrival, REQUEST_ID, Told};
@@ -22,8 +23,7 @@ pub(super) async fn refuse(
     told: &Told<'_>,
     arrival: &Arrival,
 ) -> Result<usize, ClientFailure> {
-    let mut fields = HeaderMap::with_capacity(8);
-    fields.extend(envelope::headers(refusal));
+    let mut fields = Fields::from(envelope::headers(refusal));
     told.write(&mut fields, arrival);
     match refusal {
         // Nobody knows where the next request would begin, or when.
@@ -36,23 +36,23 @@ pub(super) async fn refuse(
 /// Answers a preflight: 204 and what the browser has to know.
 pub(super) async fn preflight(
     client: &mut Client<'_>,
-    mut fields: HeaderMap,
+    mut fields: Fields,
     arrival: &Arrival,
 ) -> Result<(), ClientFailure> {
-    fields.insert(REQUEST_ID, arrival.request_id.clone());
+    fields.append(REQUEST_ID, arrival.request_id.clone());
     keep_if_drainable(client);
     client.begin(StatusCode::NO_CONTENT, fields)?;
     client.send(Bytes::new(), true).await
 }
 
-/// Writes an envelope under `fields`. Returns how many bytes of body went out.
+/// Writes an envelope under `fields`, which describe no body yet. Returns how many bytes of body went out.
 pub(super) async fn write(
     client: &mut Client<'_>,
     envelope: &Envelope,
-    mut fields: HeaderMap,
+    mut fields: Fields,
 ) -> Result<usize, ClientFailure> {
-    fields.insert(CONTENT_TYPE, JSON);
-    fields.insert(CONTENT_LENGTH, HeaderValue::from(envelope.body.len()));
+    fields.append(CONTENT_TYPE, JSON);
+    fields.append(CONTENT_LENGTH, HeaderValue::from(envelope.body.len()));
     let body = if client.head().method == Method::HEAD { Bytes::new() } else { envelope.body.clone() };
     let length = body.len();
     client.begin(envelope.status, fields)?;
@@ -66,10 +66,10 @@ pub(super) fn declared_length(fields: &HeaderMap) -> Option<u64> {
 }
 
 /// Frames a body whose length is not known: in chunks where the client understands them (HTTP/1.1), else by closing (HTTP/1.0).
-pub(super) fn frame(asked: &Parts, status: StatusCode, fields: &mut HeaderMap) {
+pub(super) fn frame(asked: &Parts, status: StatusCode, fields: &mut Fields) {
     let has_body = asked.method != Method::HEAD && !matches!(status.as_u16(), 204 | 304);
-    if has_body && asked.version == Version::HTTP_11 && !fields.contains_key(CONTENT_LENGTH) {
-        fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    if has_body && asked.version == Version::HTTP_11 && fields.get(&CONTENT_LENGTH).is_none() {
+        fields.append(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 

@@ -8,9 +8,10 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{COOKIE, DATE, HOST};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use pingora::protocols::http::date::get_cached_date;
 
+use crate::policy::fields::Fields;
 use crate::policy::head_http2;
 use crate::proxy::client::ClientFailure;
 
@@ -101,13 +102,13 @@ impl Stream {
     }
 
     /// Sends the head of the answer, and its end where it has no body.
-    pub(super) fn begin(&mut self, status: StatusCode, fields: HeaderMap) -> Result<(), ClientFailure> {
+    pub(super) fn begin(&mut self, status: StatusCode, fields: Fields) -> Result<(), ClientFailure> {
         let Answer::Awaited(answer) = &mut self.answer else { return Err(ClientFailure::Gone) };
         let (mut parts, ()) = Response::new(()).into_parts();
         parts.status = status;
         parts.version = Version::HTTP_2;
-        parts.headers = fields;
-        parts.headers.insert(DATE, get_cached_date());
+        parts.headers = fields.into();
+        parts.headers.entry(DATE).or_insert_with(get_cached_date);
         let is_last = self.head.method == Method::HEAD || matches!(parts.status.as_u16(), 204 | 304);
         let stream = answer.send_response(Response::from_parts(parts, ()), is_last).map_err(|_| ClientFailure::Gone)?;
         self.answer = if is_last { Answer::Complete } else { Answer::Begun(stream) };

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
 use tokio::time::timeout;
 
+use crate::policy::fields::Fields;
 use crate::proxy::channel::Channel;
 use crate::proxy::client::ClientFailure;
 use crate::proxy::http1::Http1;
@@ -84,7 +85,7 @@ impl Wire<'_> {
     }
 
     /// Begins the answer. In HTTP/1 its head leaves with the first part of its body, or with the next flush.
-    pub(super) fn begin(&mut self, status: StatusCode, fields: HeaderMap) -> Result<(), ClientFailure> {
+    pub(super) fn begin(&mut self, status: StatusCode, fields: Fields) -> Result<(), ClientFailure> {
         match self {
             Self::Http1(request) => {
                 request.begin(status, fields);
@@ -112,7 +113,7 @@ impl Wire<'_> {
     /// Changes to another protocol, which only a connection can.
     pub(super) async fn switch(
         &mut self,
-        fields: &HeaderMap,
+        fields: &Fields,
         server: &mut Channel<Transport>,
         idle: Duration,
     ) -> Result<Passed, ClientFailure> {

@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, StatusCode};
+use http::header::{HOST, USER_AGENT};
+use http::{HeaderValue, Method, StatusCode};
 use tokio::time::timeout;
 
 use crate::policy::upstream::{HealthCheck, ServerAddress};
 use crate::proxy::exchange::Conversation;
+use crate::proxy::headers::RequestHead;
 use crate::proxy::pool::Pool;
 use crate::proxy::pool::server::Server;
 use crate::proxy::transport::Endpoint;
@@ -112,9 +114,9 @@ async fn is_well(server: &Server, health: &HealthCheck) -> bool {
 }
 
 async fn status(conversation: &mut Conversation, server: &Server, health: &HealthCheck) -> Option<StatusCode> {
-    let (mut head, ()) = Request::get(health.path.as_str()).body(()).ok()?.into_parts();
-    head.headers.insert(http::header::HOST, server.host.clone());
-    head.headers.insert(http::header::USER_AGENT, HeaderValue::from_static("mailtrixy-gateway health"));
+    let agent = HeaderValue::from_static("mailtrixy-gateway health");
+    let fields = vec![(HOST, server.host.clone()), (USER_AGENT, agent)].into();
+    let head = RequestHead { method: Method::GET, target: health.path.parse().ok()?, fields };
     conversation.begin(head, true).ok()?;
     conversation.flush().await.ok()?;
     loop {
