@@ -859,6 +859,8 @@ pub struct LogDocument {
     pub format: FormatDocument,
     /// The least level that is written.
     pub level: LevelDocument,
+    /// The share of successes that is written; everything else always is.
+    pub sample: Option<f64>,
 }
 
 /// `format:`

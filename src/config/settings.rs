@@ -30,8 +30,8 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// Whether RateLimit and RateLimit-Policy are sent beside X-RateLimit-*.
     pub ietf_headers: bool,
-    /// The least level that is logged.
-    pub log_level: tracing::Level,
+    /// What is logged, and how.
+    pub log: LogSettings,
     /// How long requests in flight have to finish after SIGTERM.
     pub grace: Duration,
     /// Where a successor waits for the listeners.
@@ -47,8 +47,26 @@ pub struct ProcessSettings {
     pub admin: SocketAddr,
     /// Worker threads.
     pub threads: usize,
-    /// Whether the log is JSON or text for people.
-    pub json_log: bool,
+}
+
+/// `observability.log:`
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogSettings {
+    /// For whom lines are written.
+    pub format: LogFormat,
+    /// The least level that is written.
+    pub level: tracing::Level,
+    /// The share of successes that is written.
+    pub sample: f64,
+}
+
+/// For whom log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Programs: one JSON object a line.
+    Json,
+    /// People.
+    Text,
 }
 
 /// One of `listeners:`

@@ -72,7 +72,7 @@ impl Reloader {
         for setting in needs_restart(&self.running, &config.process) {
             tracing::warn!("`{setting}` changed: it stays as it is until a restart");
         }
-        self.log.set_level(config.log_level);
+        self.log.apply(&config.log);
         self.live.publish(Snapshot::build(config, &self.foundation, Some(&previous)).await);
         self.note(true);
         tracing::info!("configuration reloaded");
@@ -101,7 +101,6 @@ fn needs_restart(running: &ProcessSettings, wanted: &ProcessSettings) -> Vec<&'s
         ("listeners", running.listeners != wanted.listeners),
         ("admin", running.admin != wanted.admin),
         ("threads", running.threads != wanted.threads),
-        ("observability.log.format", running.json_log != wanted.json_log),
     ]
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))

@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::Method;
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use crate::policy::limit::{DecidedBy, Decision, Judgement};
@@ -93,6 +93,7 @@ macro_rules! families {
     (@new Histogram, $name:literal, $help:literal, [], $buckets:ident) => {
         Histogram::with_opts(HistogramOpts::new($name, $help).buckets($buckets.to_vec()))
     };
+    (@new IntCounter, $name:literal, $help:literal, []) => { IntCounter::new($name, $help) };
     (@new IntGauge, $name:literal, $help:literal, []) => { IntGauge::new($name, $help) };
     (@new Gauge, $name:literal, $help:literal, []) => { Gauge::new($name, $help) };
     (@new $kind:ident, $name:literal, $help:literal, [$($label:literal),*]) => { $kind::new(Opts::new($name, $help), &[$($label),*]) };
@@ -122,7 +123,7 @@ families! {
     introductions_failed: IntCounterVec = "gateway_proxy_protocol_failures_total" ["listener"] "Connections of load balancers that did not begin with a PROXY protocol header.";
     certificate_end: GaugeVec = "gateway_certificate_expiry_timestamp_seconds" ["listener", "certificate"] "Until when the certificate in use is valid, by its file.";
     certificate_reloads: IntCounterVec = "gateway_certificate_reloads_total" ["listener", "result"] "Changed certificate files that were applied, or refused.";
-    log_lines_dropped: IntGauge = "gateway_log_lines_dropped" [] "Log lines dropped since the start because their reader was too slow.";
+    log_lines_dropped: IntCounter = "gateway_log_lines_dropped_total" [] "Log lines dropped because their reader was too slow.";
     reload_successful: IntGauge = "gateway_config_last_reload_successful" [] "1 if the last reload was applied, 0 if it was refused.";
     reload_timestamp: Gauge = "gateway_config_last_reload_timestamp_seconds" [] "When the configuration in force was applied.";
     build_info: GaugeVec = "gateway_build_info" ["version", "revision"] "1.";
@@ -263,9 +264,9 @@ impl Metrics {
         self.certificate_reloads.with_label_values(&[listener, result]).inc();
     }
 
-    /// Sets how many log lines were dropped.
+    /// Counts dropped log lines.
     pub fn log_lines_dropped(&self, lines: usize) {
-        self.log_lines_dropped.set(i64::try_from(lines).unwrap_or(i64::MAX));
+        self.log_lines_dropped.inc_by(u64::try_from(lines).unwrap_or(u64::MAX));
     }
 
     /// Notes a reload; `at` is in Unix seconds.

@@ -5,6 +5,7 @@
 pub mod access;
 pub mod log;
 pub mod metrics;
+mod text;
 pub mod trace;
 
 use std::net::IpAddr;
@@ -95,5 +96,10 @@ impl Outcome<'_> {
             None if self.status.is_server_error() => Blame::Upstream,
             None => Blame::Caller,
         }
+    }
+
+    /// Whether it came to what its caller wanted.
+    pub fn is_success(&self) -> bool {
+        self.status.as_u16() < 400 && self.refusal.is_none()
     }
 }

@@ -32,6 +32,7 @@ mod identity;
 mod introductions;
 mod introspection;
 mod limits;
+mod logging;
 mod outages;
 mod paths;
 mod promises;
