@@ -12,6 +12,7 @@ use crate::policy::Policy;
 use crate::policy::credential::TokenGrammar;
 use crate::policy::signed::{Expected, KeySet};
 use crate::tls::TlsSettings;
+use crate::trace::Sampling;
 
 /// Everything gateway.yaml says, checked.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Config {
     pub ietf_headers: bool,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// Where spans are sent, if anywhere.
+    pub tracing: Option<TracingSettings>,
     /// How long requests in flight have to finish after SIGTERM.
     pub grace: Duration,
     /// Where a successor waits for the listeners.
@@ -67,6 +70,15 @@ pub enum LogFormat {
     Json,
     /// People.
     Text,
+}
+
+/// `observability.tracing:`
+#[derive(Clone, Debug, PartialEq)]
+pub struct TracingSettings {
+    /// Where spans are posted, the path included.
+    pub endpoint: String,
+    /// Which requests have spans.
+    pub sampling: Sampling,
 }
 
 /// One of `listeners:`

@@ -20,7 +20,7 @@ use crate::policy::cors::{self, Cors};
 use crate::policy::envelope::{JSON, quota_headers};
 use crate::policy::limit::Quota;
 use crate::policy::refusal::Refusal;
-use crate::telemetry::trace;
+use crate::trace::Trace;
 
 /// X-Request-Id
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -92,8 +92,9 @@ pub struct Arrival {
     pub request_id: HeaderValue,
     /// The origin of the page that asks, where a browser says one.
     pub origin: Option<HeaderValue>,
+    /// How the client speaks to the first of us: encrypted or not, behind a trusted proxy to that.
+    pub is_tls: bool,
     forwarded_for: String,
-    is_tls: bool,
 }
 
 impl Arrival {
@@ -130,8 +131,8 @@ impl Arrival {
             client,
             request_id: request_id(headers.get(REQUEST_ID)),
             origin: headers.get(ORIGIN).cloned(),
-            forwarded_for,
             is_tls,
+            forwarded_for,
         }
     }
 
@@ -161,6 +162,7 @@ pub fn request(
     sent: &Parts,
     permit: &Permit,
     arrival: &Arrival,
+    trace: &Trace,
     host: &HeaderValue,
     has_body: bool,
 ) -> Result<Parts, Refusal> {
@@ -180,7 +182,7 @@ pub fn request(
     identify(&mut fields, permit);
     fields.insert(HOST, host.clone());
     fields.insert(REQUEST_ID, arrival.request_id.clone());
-    fields.insert(trace::TRACEPARENT, trace::forwarded(sent.headers.get(trace::TRACEPARENT)));
+    trace.write(&sent.headers, &mut fields);
     fields.insert(FORWARDED_FOR, value(&arrival.forwarded_for)?);
     fields.insert(FORWARDED_PROTO, HeaderValue::from_static(if arrival.is_tls { "https" } else { "http" }));
     if let Some(host) = authority(sent) {

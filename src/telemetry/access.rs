@@ -25,6 +25,8 @@ pub(super) struct Line<'a> {
     pub(super) message: &'static str,
     pub(super) request_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) trace_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) route: Option<&'a str>,
     pub(super) method: &'a str,
     pub(super) path: &'a str,
@@ -66,7 +68,7 @@ impl AccessLog {
     }
 
     /// Writes the line of `outcome`: caller's faults at info, the backend's at warn, ours at error. Of successes, and of them alone, only
-    /// a share may be wanted.
+    /// a share may be wanted; one that is traced has its line.
     pub fn write(&self, outcome: &Outcome<'_>) {
         let level = match outcome.blame() {
             Blame::Caller => Level::INFO,
@@ -74,7 +76,8 @@ impl AccessLog {
             Blame::Gateway => Level::ERROR,
         };
         let settings = self.log.settings();
-        let is_wanted = || !outcome.is_success() || fastrand::f64() < settings.sample;
+        let is_wanted =
+            || !outcome.is_success() || outcome.trail.trace.steps().is_some() || fastrand::f64() < settings.sample;
         if level > settings.level || !is_wanted() {
             return;
         }
@@ -101,6 +104,7 @@ impl<'a> Line<'a> {
             level: name(level),
             message: "request",
             request_id: outcome.request_id,
+            trace_id: outcome.trail.trace.steps().map(|steps| format!("{:032x}", steps.context.trace)),
             route: outcome.trail.route.as_ref().map(|route| &*route.name),
             method: outcome.method.map_or("", |method| method.as_str()),
             path: outcome.path,

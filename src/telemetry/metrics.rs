@@ -64,6 +64,27 @@ impl LookUpResult {
     }
 }
 
+/// What became of a span; the `fate` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpanFate {
+    /// The collector took it.
+    Exported,
+    /// Too many waited for the collector.
+    NoRoom,
+    /// The collector did not take it.
+    Failed,
+}
+
+impl SpanFate {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Exported => "exported",
+            Self::NoRoom => "no_room",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 macro_rules! families {
     ($($field:ident: $kind:ident = $name:literal [$($label:literal),*] $help:literal $(, buckets $buckets:ident)?;)*) => {
         /// All families of the gateway.
@@ -124,6 +145,7 @@ families! {
     certificate_end: GaugeVec = "gateway_certificate_expiry_timestamp_seconds" ["listener", "certificate"] "Until when the certificate in use is valid, by its file.";
     certificate_reloads: IntCounterVec = "gateway_certificate_reloads_total" ["listener", "result"] "Changed certificate files that were applied, or refused.";
     log_lines_dropped: IntCounter = "gateway_log_lines_dropped_total" [] "Log lines dropped because their reader was too slow.";
+    spans: IntCounterVec = "gateway_trace_spans_total" ["fate"] "Spans of sampled requests: exported, dropped for want of room, or failed to be delivered.";
     reload_successful: IntGauge = "gateway_config_last_reload_successful" [] "1 if the last reload was applied, 0 if it was refused.";
     reload_timestamp: Gauge = "gateway_config_last_reload_timestamp_seconds" [] "When the configuration in force was applied.";
     build_info: GaugeVec = "gateway_build_info" ["version", "revision"] "1.";
@@ -162,12 +184,7 @@ impl Metrics {
 
     /// One count for each limit that had a say.
     fn decided(&self, decision: &Decision) {
-        let by = match decision.by {
-            Some(DecidedBy::Store) => "store",
-            Some(DecidedBy::DenyCache) => "deny_cache",
-            Some(DecidedBy::Local) => "local",
-            None => return,
-        };
+        let Some(by) = decision.by.map(DecidedBy::as_str) else { return };
         for judged in &decision.judged {
             let word = match judged.judgement {
                 Judgement::Allowed => "allowed",
@@ -267,6 +284,11 @@ impl Metrics {
     /// Counts dropped log lines.
     pub fn log_lines_dropped(&self, lines: usize) {
         self.log_lines_dropped.inc_by(u64::try_from(lines).unwrap_or(u64::MAX));
+    }
+
+    /// Counts spans by what became of them.
+    pub fn spans(&self, fate: SpanFate, count: usize) {
+        self.spans.with_label_values(&[fate.as_str()]).inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
     /// Notes a reload; `at` is in Unix seconds.

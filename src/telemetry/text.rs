@@ -87,6 +87,7 @@ fn details<'l>(line: &'l Line<'_>) -> impl Iterator<Item = (&'static str, Cow<'l
         ("shadow_limited", line.shadow_limited.map(Cow::Borrowed)),
         ("client", Some(Cow::Borrowed(&*line.client_ip))),
         ("id", Some(Cow::Borrowed(line.request_id))),
+        ("trace", line.trace_id.as_deref().map(Cow::Borrowed)),
     ]
     .into_iter()
     .filter_map(|(key, value)| Some((key, value?)))

@@ -49,6 +49,7 @@ mod stores;
 mod telling;
 mod tls;
 mod tokens;
+mod traces;
 mod transport;
 mod websocket;
 mod wire;

@@ -57,7 +57,6 @@ impl Compiler<'_> {
         self.slots(redis.as_ref(), &routes);
         let backend_errors = self.backend_errors(&document.errors, upstreams.values());
         let cors = document.cors.as_ref().map(|cors| self.cors(cors));
-        self.notices(document);
         Config {
             policy: Arc::new(Policy {
                 routes: RouteTable::new(routes),
@@ -73,6 +72,7 @@ impl Compiler<'_> {
             trusted_proxies: TrustedProxies(document.trusted_proxies.clone()),
             ietf_headers: document.rate_limit_headers.ietf,
             log: self.log(&document.observability.log),
+            tracing: self.tracing(&document.observability.tracing),
             grace: document.shutdown.grace.0,
             hand_over: document.hand_over.as_ref().map(|hand_over| hand_over.socket.clone()),
         }
@@ -324,13 +324,6 @@ impl Compiler<'_> {
                 private_hosts.dedup();
                 BackendErrors::Normalise { body_bytes, private_hosts }
             }
-        }
-    }
-
-    /// Sections that are read and do nothing yet say so.
-    fn notices(&mut self, document: &Document) {
-        if document.observability.tracing.otlp.as_ref().is_some_and(|endpoint| !endpoint.is_empty()) {
-            self.warning(&["observability", "tracing", "otlp"], "this version exports no spans");
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod certificates;
 pub mod client;
+pub mod collector;
 pub mod database;
 pub mod gateway;
 pub mod groups;
