@@ -50,6 +50,7 @@ impl Exporter {
                 return None;
             }
         };
+        metrics.knows_collector();
         let (queue, waiting) = mpsc::channel(QUEUE);
         let ending = Arc::<Notify>::default();
         let delivery = Delivery {

@@ -291,6 +291,20 @@ impl Metrics {
         self.spans.with_label_values(&[fate.as_str()]).inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
+    /// Begins the rare counts of an upstream at 0: where a series begins at 1, Prometheus sees no increase.
+    pub fn knows_upstream(&self, upstream: &str) {
+        for family in [&self.retries, &self.ejections, &self.leaks, &self.normalised] {
+            let _ = family.with_label_values(&[upstream]);
+        }
+    }
+
+    /// Begins the counts of spans at 0, for the same reason.
+    pub fn knows_collector(&self) {
+        for fate in [SpanFate::Exported, SpanFate::NoRoom, SpanFate::Failed] {
+            self.spans(fate, 0);
+        }
+    }
+
     /// Notes a reload; `at` is in Unix seconds.
     pub fn reloaded(&self, successful: bool, at: f64) {
         self.reload_successful.set(i64::from(successful));

@@ -33,6 +33,7 @@ mod introductions;
 mod introspection;
 mod limits;
 mod logging;
+mod monitoring;
 mod outages;
 mod paths;
 mod promises;

@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod groups;
 pub mod http2;
 pub mod load;
+pub mod prometheus;
 pub mod proxy;
 pub mod redis;
 pub mod token;
