@@ -43,6 +43,7 @@ mod redis_outages;
 mod redis_shapes;
 mod reloading;
 mod revocation;
+mod series;
 mod signatures;
 mod smuggling;
 mod standing;
