@@ -13,3 +13,4 @@ pub mod proxy;
 pub mod redis;
 pub mod telemetry;
 pub mod tls;
+pub mod trace;

@@ -18,6 +18,7 @@ use crate::policy::query;
 use crate::policy::refusal::Refusal;
 use crate::policy::route::{Grant, Route};
 use crate::policy::{ClientIp, Policy};
+use crate::trace::{Step, Trace};
 
 /// Everything a request is judged by. Immutable: one request sees one of it.
 pub struct Admission {
@@ -82,6 +83,8 @@ pub struct Trail {
     pub principal: Option<Arc<Principal>>,
     /// What the limits said.
     pub decision: Option<Decision>,
+    /// When it came to each of these, if that is traced.
+    pub trace: Trace,
 }
 
 impl Admission {
@@ -93,7 +96,7 @@ impl Admission {
             return Err(Refusal::BadRequest(StatusCode::BAD_REQUEST, "method_override"));
         }
         let (caller, authorization) = trail.identified(self.identify(&route, head, client).await?);
-        let grant = route.access.grant(caller)?;
+        let grant = trail.authorised(route.access.grant(caller)?);
         Counted::from_decision(trail.counted(self.limits.take(&route, &grant, client).await))?;
         let query = route.pagination.as_ref().map(|contract| contract.apply(head.uri.query())).transpose()?;
         Ok(Permit { rewritten: path.rewritten(), query, route, grant, authorization })
@@ -125,16 +128,24 @@ type Identity = (Option<Arc<Principal>>, Option<HeaderValue>);
 impl Trail {
     fn found(&mut self, route: &Arc<Route>) -> Arc<Route> {
         self.route = Some(Arc::clone(route));
+        self.trace.passed(Step::Route);
         Arc::clone(route)
     }
 
     fn identified(&mut self, identity: Identity) -> Identity {
         self.principal.clone_from(&identity.0);
+        self.trace.passed(Step::Token);
         identity
+    }
+
+    fn authorised(&mut self, grant: Grant) -> Grant {
+        self.trace.passed(Step::Scope);
+        grant
     }
 
     fn counted(&mut self, decision: Decision) -> Decision {
         self.decision = Some(decision.clone());
+        self.trace.passed(Step::Limit);
         decision
     }
 }

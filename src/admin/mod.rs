@@ -67,7 +67,7 @@ impl Health {
         }
         match request.uri().path() {
             "/metrics" => {
-                self.metrics.log_lines_dropped(self.log.dropped_lines());
+                self.metrics.log_lines_dropped(self.log.newly_dropped());
                 answer(StatusCode::OK, METRICS, self.metrics.render().into())
             }
             "/livez" => text(StatusCode::OK, "alive\n"),

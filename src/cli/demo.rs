@@ -1,6 +1,7 @@
 //! `demo`: the whole gateway with nothing installed — the repository's own gateway.yaml, sample backends on its upstream addresses,
 //! counts in memory, and a signing key that lives as long as the demonstration.
 
+use std::io::IsTerminal as _;
 use std::net::TcpListener;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +14,9 @@ use crate::policy::time::UnixSeconds;
 use crate::proxy::server::Bound;
 
 const GATEWAY_YAML: &str = include_str!("../../gateway.yaml");
+/// How gateway.yaml has the log, and how somebody who looks on wants it.
+const LOG_FOR_PROGRAMS: &str = "log: {format: json,";
+const LOG_FOR_PEOPLE: &str = "log: {format: text,";
 /// The upstreams of gateway.yaml and where it has their servers.
 const BACKENDS: [(&str, &str); 4] = [
     ("contacts", "127.0.0.1:9101"),
@@ -25,6 +29,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub(super) fn demo() -> Result<(), Failure> {
     let secret = fresh_secret()?;
     let text = GATEWAY_YAML.replace("${MB_SIGNING_SECRET}", &secret).replace("${REDIS_URL:-}", "");
+    let text = if std::io::stdout().is_terminal() { text.replace(LOG_FOR_PROGRAMS, LOG_FOR_PEOPLE) } else { text };
     let mut moved = Vec::new();
     let (backends, text) = backends(text, &mut moved)?;
     let text = free_listeners(text, &mut moved)?;

@@ -37,7 +37,7 @@ pub(super) fn serve(
     warnings: &str,
     ready: impl FnOnce(&Bound) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let (log, _guard) = Log::open(config.process.json_log, config.log_level);
+    let (log, _guard) = Log::open(&config.log);
     if !warnings.is_empty() {
         tracing::warn!("{}", warnings.trim_end());
     }

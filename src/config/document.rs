@@ -859,6 +859,8 @@ pub struct LogDocument {
     pub format: FormatDocument,
     /// The least level that is written.
     pub level: LevelDocument,
+    /// The share of successes that is written; everything else always is.
+    pub sample: Option<f64>,
 }
 
 /// `format:`
@@ -890,8 +892,21 @@ pub enum LevelDocument {
 pub struct TracingDocument {
     /// Where spans are sent; empty for nowhere.
     pub otlp: Option<String>,
-    /// The share of requests that is traced.
+    /// The share of requests that is traced, of those about which no caller has decided.
     pub sample: Option<f64>,
+    /// What becomes of a caller's decision.
+    pub parent: ParentDocument,
+}
+
+/// `parent:`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParentDocument {
+    /// It holds.
+    #[default]
+    Follow,
+    /// The share decides.
+    Ignore,
 }
 
 /// `shutdown:`

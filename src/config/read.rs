@@ -21,7 +21,7 @@ pub struct Reading {
 }
 
 /// Keys whose values are not shown, not even in a message about them.
-const SECRETS: [&str; 4] = ["secret", "client_secret", "password", "url"];
+const SECRETS: [&str; 5] = ["secret", "client_secret", "password", "url", "otlp"];
 /// Keys that may be written without a value: an empty url is none.
 const MAY_BE_EMPTY: [&[&str]; 2] = [&["redis", "url"], &["observability", "tracing", "otlp"]];
 

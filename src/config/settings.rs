@@ -12,6 +12,7 @@ use crate::policy::Policy;
 use crate::policy::credential::TokenGrammar;
 use crate::policy::signed::{Expected, KeySet};
 use crate::tls::TlsSettings;
+use crate::trace::Sampling;
 
 /// Everything gateway.yaml says, checked.
 #[derive(Debug)]
@@ -30,8 +31,10 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// Whether RateLimit and RateLimit-Policy are sent beside X-RateLimit-*.
     pub ietf_headers: bool,
-    /// The least level that is logged.
-    pub log_level: tracing::Level,
+    /// What is logged, and how.
+    pub log: LogSettings,
+    /// Where spans are sent, if anywhere.
+    pub tracing: Option<TracingSettings>,
     /// How long requests in flight have to finish after SIGTERM.
     pub grace: Duration,
     /// Where a successor waits for the listeners.
@@ -47,8 +50,35 @@ pub struct ProcessSettings {
     pub admin: SocketAddr,
     /// Worker threads.
     pub threads: usize,
-    /// Whether the log is JSON or text for people.
-    pub json_log: bool,
+}
+
+/// `observability.log:`
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogSettings {
+    /// For whom lines are written.
+    pub format: LogFormat,
+    /// The least level that is written.
+    pub level: tracing::Level,
+    /// The share of successes that is written.
+    pub sample: f64,
+}
+
+/// For whom log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Programs: one JSON object a line.
+    Json,
+    /// People.
+    Text,
+}
+
+/// `observability.tracing:`
+#[derive(Clone, Debug, PartialEq)]
+pub struct TracingSettings {
+    /// Where spans are posted, the path included.
+    pub endpoint: String,
+    /// Which requests have spans.
+    pub sampling: Sampling,
 }
 
 /// One of `listeners:`

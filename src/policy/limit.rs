@@ -221,6 +221,17 @@ pub enum DecidedBy {
     Local,
 }
 
+impl DecidedBy {
+    /// The `by` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::DenyCache => "deny_cache",
+            Self::Local => "local",
+        }
+    }
+}
+
 /// What became of a request at one of its limits; the `decision` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Judgement {

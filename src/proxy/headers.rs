@@ -23,7 +23,7 @@ use crate::policy::fields::Fields;
 use crate::policy::limit::Quota;
 use crate::policy::refusal::Refusal;
 use crate::policy::time::millis;
-use crate::telemetry::trace;
+use crate::trace::Trace;
 
 /// X-Request-Id
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -109,8 +109,9 @@ pub struct Arrival {
     pub request_id: HeaderValue,
     /// The origin of the page that asks, where a browser says one.
     pub origin: Option<HeaderValue>,
+    /// How the client speaks to the first of us: encrypted or not, behind a trusted proxy to that.
+    pub is_tls: bool,
     forwarded_for: HeaderValue,
-    is_tls: bool,
 }
 
 impl Arrival {
@@ -131,8 +132,8 @@ impl Arrival {
             client: ClientIp(client),
             request_id: request_id(headers.get(REQUEST_ID)),
             origin: headers.get(ORIGIN).cloned(),
-            forwarded_for,
             is_tls,
+            forwarded_for,
         }
     }
 
@@ -211,6 +212,7 @@ pub fn request(
     sent: &Parts,
     permit: &Permit,
     arrival: &Arrival,
+    trace: &Trace,
     host: &HeaderValue,
     has_body: bool,
 ) -> Result<RequestHead, Refusal> {
@@ -230,7 +232,7 @@ pub fn request(
     identify(&mut fields, permit);
     fields.append(HOST, host.clone());
     fields.append(REQUEST_ID, arrival.request_id.clone());
-    fields.append(trace::TRACEPARENT, trace::forwarded(sent.headers.get(trace::TRACEPARENT)));
+    trace.write(&sent.headers, &mut fields);
     fields.append(FORWARDED_FOR, arrival.forwarded_for.clone());
     fields.append(FORWARDED_PROTO, HeaderValue::from_static(if arrival.is_tls { "https" } else { "http" }));
     if let Some(host) = authority(sent) {

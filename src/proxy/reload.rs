@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use crate::config::settings::ProcessSettings;
 use crate::config::{Loaded, process_environment};
 use crate::proxy::snapshot::{Foundation, Live, Snapshot};
+use crate::telemetry::Telemetry;
 use crate::telemetry::log::Log;
 
 /// How often the file is looked at. A look is one `stat`; it also sees a Kubernetes ConfigMap being swapped under its symlink.
@@ -20,6 +21,7 @@ pub struct Reloader {
     running: ProcessSettings,
     live: Arc<Live>,
     foundation: Arc<Foundation>,
+    telemetry: Arc<Telemetry>,
     log: Arc<Log>,
     seen: Mutex<Option<Stamp>>,
 }
@@ -29,10 +31,16 @@ pub(super) type Stamp = (SystemTime, u64);
 
 impl Reloader {
     /// Watches `path`, which `live` was loaded from.
-    pub fn new(path: PathBuf, live: Arc<Live>, foundation: Arc<Foundation>, log: Arc<Log>) -> Self {
+    pub fn new(
+        path: PathBuf,
+        live: Arc<Live>,
+        foundation: Arc<Foundation>,
+        telemetry: Arc<Telemetry>,
+        log: Arc<Log>,
+    ) -> Self {
         let seen = Mutex::new(stamp(&path));
         let running = live.load().config.process.clone();
-        let reloader = Self { path, running, live, foundation, log, seen };
+        let reloader = Self { path, running, live, foundation, telemetry, log, seen };
         reloader.note(true);
         reloader
     }
@@ -72,7 +80,8 @@ impl Reloader {
         for setting in needs_restart(&self.running, &config.process) {
             tracing::warn!("`{setting}` changed: it stays as it is until a restart");
         }
-        self.log.set_level(config.log_level);
+        self.log.apply(&config.log);
+        self.telemetry.export(config.tracing.as_ref());
         self.live.publish(Snapshot::build(config, &self.foundation, Some(&previous)).await);
         self.note(true);
         tracing::info!("configuration reloaded");
@@ -101,7 +110,6 @@ fn needs_restart(running: &ProcessSettings, wanted: &ProcessSettings) -> Vec<&'s
         ("listeners", running.listeners != wanted.listeners),
         ("admin", running.admin != wanted.admin),
         ("threads", running.threads != wanted.threads),
-        ("observability.log.format", running.json_log != wanted.json_log),
     ]
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))

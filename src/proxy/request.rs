@@ -95,8 +95,9 @@ impl<'g> Request<'g> {
     pub(super) fn new(gateway: &'g Gateway, wire: Wire<'g>, snapshot: Arc<Snapshot>, origin: &Origin) -> Self {
         let headers = &wire.head().headers;
         let arrival = Arrival::new(headers, &origin.peer, origin.is_tls, &snapshot.config.trusted_proxies);
+        let trace = gateway.telemetry.trace(headers, arrival.is_tls);
         let client = Client::new(wire, snapshot.config.request.body_timeout);
-        let (trail, journey) = (Trail::default(), Journey::default());
+        let (trail, journey) = (Trail { trace, ..Trail::default() }, Journey::default());
         Self { gateway, client, snapshot, started: Instant::now(), arrival, trail, journey }
     }
 
@@ -226,9 +227,11 @@ impl<'g> Request<'g> {
             };
             let Some(server) = place.server() else { break };
             self.journey.server.clone_from(&server.name);
-            let arrival = &self.arrival;
+            self.trail.trace.asks(&server.name);
+            let (arrival, trace) = (&self.arrival, &self.trail.trace);
             let build = |client: &Client<'_>| {
-                let mut head = headers::request(client.head(), permit, arrival, &server.host, !client.is_complete())?;
+                let has_body = !client.is_complete();
+                let mut head = headers::request(client.head(), permit, arrival, trace, &server.host, has_body)?;
                 if upgrade == Upgrade::WebSocket {
                     headers::upgrade(&mut head.fields);
                 }
@@ -236,7 +239,9 @@ impl<'g> Request<'g> {
             };
             self.journey.attempts += 1;
             let sent = exchange::send(&mut self.client, server, timeouts, upgrade, build);
-            match until(self.journey.ends, sent).await {
+            let sent = until(self.journey.ends, sent).await;
+            self.trail.trace.heard(heard(&sent));
+            match sent {
                 Ok(answer) => {
                     pool.report(server, answer.head.status.is_server_error());
                     self.journey.place = Some(place);
@@ -431,6 +436,21 @@ fn told<'t>(trail: &'t Trail, snapshot: &'t Snapshot) -> Told<'t> {
         ietf: snapshot.config.ietf_headers,
         is_limited: trail.route.as_ref().is_some_and(|route| !route.limits.is_empty()),
         cors: snapshot.admission.policy.cors.as_ref(),
+    }
+}
+
+/// What came of asking a server, for the trace.
+fn heard(sent: &Result<Answer, Failure>) -> Result<u16, &'static str> {
+    match sent {
+        Ok(answer) => Ok(answer.head.status.as_u16()),
+        Err(Failure::Connect(ConnectFailure::Refused)) => Err("upstream_refused"),
+        Err(Failure::Connect(ConnectFailure::Untrusted)) => Err("upstream_untrusted"),
+        Err(Failure::Connect(ConnectFailure::Late) | Failure::Late) => Err("upstream_timeout"),
+        Err(Failure::Stale) => Err(exchange::CLOSED),
+        Err(Failure::Unprocessed) => Err("upstream_refused_stream"),
+        Err(Failure::Broken(reason)) => Err(reason),
+        Err(Failure::Client(_)) => Err("client"),
+        Err(Failure::Refused(refusal)) => Err(refusal.reason()),
     }
 }
 

@@ -96,13 +96,14 @@ pub async fn run(bound: Bound, config: Config, path: PathBuf, log: Arc<Log>) -> 
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
     metrics.build(env!("CARGO_PKG_VERSION"), option_env!("GATEWAY_REVISION").unwrap_or("unknown"));
     let foundation = Arc::new(Foundation::new(Arc::clone(&metrics)));
-    let live = Arc::new(Live::new(Snapshot::build(config, &foundation, None).await));
     let telemetry = Arc::new(Telemetry::new(Arc::clone(&metrics), AccessLog::new(Arc::clone(&log))));
+    telemetry.export(config.tracing.as_ref());
+    let live = Arc::new(Live::new(Snapshot::build(config, &foundation, None).await));
     let (in_flight, connections) = (Seats::new(), Seats::new());
     let (shutdown, draining) = watch::channel(false);
     let gateway = Arc::new(Gateway {
         live: Arc::clone(&live),
-        telemetry,
+        telemetry: Arc::clone(&telemetry),
         in_flight: Arc::clone(&in_flight),
         draining: draining.clone(),
     });
@@ -125,7 +126,7 @@ pub async fn run(bound: Bound, config: Config, path: PathBuf, log: Arc<Log>) -> 
         tracing::info!("took over from the predecessor");
     }
     tell_systemd(&[NotifyState::Ready, NotifyState::MainPid(std::process::id())]);
-    let reloader = Reloader::new(path, Arc::clone(&live), foundation, log);
+    let reloader = Reloader::new(path, Arc::clone(&live), foundation, Arc::clone(&telemetry), log);
     loop {
         tokio::select! {
             () = reloader.watch() => {}
@@ -157,6 +158,7 @@ pub async fn run(bound: Bound, config: Config, path: PathBuf, log: Arc<Log>) -> 
         () = signals.end() => tracing::warn!(requests = in_flight.taken(), "told to end again: what is in flight is cut off"),
     }
     live.load().flush().await;
+    telemetry.flush().await;
     admin.abort();
     Ok(())
 }

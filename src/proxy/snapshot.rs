@@ -84,6 +84,7 @@ impl Snapshot {
         };
         let pools: Vec<_> =
             config.policy.upstreams.iter().map(|upstream| pool(upstream, foundation, previous)).collect();
+        config.policy.upstreams.iter().for_each(|upstream| foundation.metrics.knows_upstream(&upstream.name));
         let settling = async {
             identifier.settle().await;
             for pool in &pools {

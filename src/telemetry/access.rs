@@ -1,15 +1,16 @@
 //! The access line: one JSON object, or one line for people, a request.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Arc;
 
 use serde::Serialize;
 use tracing::Level;
 
+use crate::config::settings::LogFormat;
 use crate::policy::refusal::Blame;
 use crate::telemetry::Outcome;
-use crate::telemetry::log::{Log, timestamp};
+use crate::telemetry::log::{Log, name, timestamp};
+use crate::telemetry::text;
 
 /// Writes access lines.
 pub struct AccessLog {
@@ -18,65 +19,73 @@ pub struct AccessLog {
 
 /// The fields in their documented order. A field that does not apply is left out.
 #[derive(Serialize)]
-struct Line<'a> {
-    timestamp: String,
-    level: &'static str,
-    message: &'static str,
-    request_id: &'a str,
+pub(super) struct Line<'a> {
+    pub(super) timestamp: String,
+    pub(super) level: &'static str,
+    pub(super) message: &'static str,
+    pub(super) request_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    route: Option<&'a str>,
-    method: &'a str,
-    path: &'a str,
-    status: u16,
+    pub(super) trace_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
+    pub(super) route: Option<&'a str>,
+    pub(super) method: &'a str,
+    pub(super) path: &'a str,
+    pub(super) status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    duration_ms: f64,
+    pub(super) code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_ms: Option<f64>,
+    pub(super) reason: Option<&'static str>,
+    pub(super) duration_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    upstream: Option<&'a str>,
+    pub(super) upstream_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    server: Option<&'a str>,
+    pub(super) upstream: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    attempts: Option<u32>,
+    pub(super) server: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    workspace: Option<&'a str>,
+    pub(super) attempts: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
+    pub(super) workspace: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    token_id: Option<&'a str>,
+    pub(super) user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<&'a str>,
+    pub(super) token_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    remaining: Option<u32>,
+    pub(super) limit: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    shadow_limited: Option<&'a str>,
-    client_ip: String,
-    bytes_in: usize,
-    bytes_out: usize,
+    pub(super) remaining: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) shadow_limited: Option<&'a str>,
+    pub(super) client_ip: String,
+    pub(super) bytes_in: usize,
+    pub(super) bytes_out: usize,
 }
 
 impl AccessLog {
-    /// Writes to `log`, in its format and from its level on.
+    /// Writes to `log`, in its format and as much as its settings say.
     pub fn new(log: Arc<Log>) -> Self {
         Self { log }
     }
 
-    /// Writes the line of `outcome`: caller's faults at info, the backend's at warn, ours at error.
+    /// Writes the line of `outcome`: caller's faults at info, the backend's at warn, ours at error. Of successes, and of them alone, only
+    /// a share may be wanted; one that is traced has its line.
     pub fn write(&self, outcome: &Outcome<'_>) {
         let level = match outcome.blame() {
             Blame::Caller => Level::INFO,
             Blame::Upstream => Level::WARN,
             Blame::Gateway => Level::ERROR,
         };
-        if !self.log.writes(level) {
+        let settings = self.log.settings();
+        let is_wanted =
+            || !outcome.is_success() || outcome.trail.trace.steps().is_some() || fastrand::f64() < settings.sample;
+        if level > settings.level || !is_wanted() {
             return;
         }
         let line = Line::new(outcome, level);
-        let mut text =
-            if self.log.is_json() { serde_json::to_vec(&line).unwrap_or_default() } else { line.for_people().into() };
+        let mut text = match settings.format {
+            LogFormat::Json => serde_json::to_vec(&line).unwrap_or_default(),
+            LogFormat::Text => text::request(&line, level, self.log.colours()).into(),
+        };
         text.push(b'\n');
         // A full queue drops the line and counts it; a request never waits for the log.
         let _ = self.log.writer().write_all(&text);
@@ -92,13 +101,10 @@ impl<'a> Line<'a> {
         let upstream = outcome.upstream.as_ref();
         Self {
             timestamp: timestamp(),
-            level: match level {
-                Level::ERROR => "error",
-                Level::WARN => "warn",
-                _ => "info",
-            },
+            level: name(level),
             message: "request",
             request_id: outcome.request_id,
+            trace_id: outcome.trail.trace.steps().map(|steps| format!("{:032x}", steps.context.trace)),
             route: outcome.trail.route.as_ref().map(|route| &*route.name),
             method: outcome.method.map_or("", |method| method.as_str()),
             path: outcome.path,
@@ -120,18 +126,5 @@ impl<'a> Line<'a> {
             bytes_in: outcome.bytes_in,
             bytes_out: outcome.bytes_out,
         }
-    }
-
-    fn for_people(&self) -> String {
-        let Self { timestamp, level, method, path, status, duration_ms, client_ip, request_id, .. } = self;
-        let mut text =
-            format!("{timestamp} {level:>5} {method} {path} {status} {duration_ms}ms {client_ip} {request_id}");
-        // Writing to a String cannot fail.
-        let _ = match (self.reason, self.route) {
-            (Some(reason), _) => write!(text, " {reason}"),
-            (None, Some(route)) => write!(text, " {route}"),
-            (None, None) => Ok(()),
-        };
-        text
     }
 }

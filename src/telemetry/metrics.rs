@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::Method;
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use crate::policy::limit::{DecidedBy, Decision, Judgement};
@@ -64,6 +64,27 @@ impl LookUpResult {
     }
 }
 
+/// What became of a span; the `fate` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpanFate {
+    /// The collector took it.
+    Exported,
+    /// Too many waited for the collector.
+    NoRoom,
+    /// The collector did not take it.
+    Failed,
+}
+
+impl SpanFate {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Exported => "exported",
+            Self::NoRoom => "no_room",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 macro_rules! families {
     ($($field:ident: $kind:ident = $name:literal [$($label:literal),*] $help:literal $(, buckets $buckets:ident)?;)*) => {
         /// All families of the gateway.
@@ -93,6 +114,7 @@ macro_rules! families {
     (@new Histogram, $name:literal, $help:literal, [], $buckets:ident) => {
         Histogram::with_opts(HistogramOpts::new($name, $help).buckets($buckets.to_vec()))
     };
+    (@new IntCounter, $name:literal, $help:literal, []) => { IntCounter::new($name, $help) };
     (@new IntGauge, $name:literal, $help:literal, []) => { IntGauge::new($name, $help) };
     (@new Gauge, $name:literal, $help:literal, []) => { Gauge::new($name, $help) };
     (@new $kind:ident, $name:literal, $help:literal, [$($label:literal),*]) => { $kind::new(Opts::new($name, $help), &[$($label),*]) };
@@ -122,7 +144,8 @@ families! {
     introductions_failed: IntCounterVec = "gateway_proxy_protocol_failures_total" ["listener"] "Connections of load balancers that did not begin with a PROXY protocol header.";
     certificate_end: GaugeVec = "gateway_certificate_expiry_timestamp_seconds" ["listener", "certificate"] "Until when the certificate in use is valid, by its file.";
     certificate_reloads: IntCounterVec = "gateway_certificate_reloads_total" ["listener", "result"] "Changed certificate files that were applied, or refused.";
-    log_lines_dropped: IntGauge = "gateway_log_lines_dropped" [] "Log lines dropped since the start because their reader was too slow.";
+    log_lines_dropped: IntCounter = "gateway_log_lines_dropped_total" [] "Log lines dropped because their reader was too slow.";
+    spans: IntCounterVec = "gateway_trace_spans_total" ["fate"] "Spans of sampled requests: exported, dropped for want of room, or failed to be delivered.";
     reload_successful: IntGauge = "gateway_config_last_reload_successful" [] "1 if the last reload was applied, 0 if it was refused.";
     reload_timestamp: Gauge = "gateway_config_last_reload_timestamp_seconds" [] "When the configuration in force was applied.";
     build_info: GaugeVec = "gateway_build_info" ["version", "revision"] "1.";
@@ -161,12 +184,7 @@ impl Metrics {
 
     /// One count for each limit that had a say.
     fn decided(&self, decision: &Decision) {
-        let by = match decision.by {
-            Some(DecidedBy::Store) => "store",
-            Some(DecidedBy::DenyCache) => "deny_cache",
-            Some(DecidedBy::Local) => "local",
-            None => return,
-        };
+        let Some(by) = decision.by.map(DecidedBy::as_str) else { return };
         for judged in &decision.judged {
             let word = match judged.judgement {
                 Judgement::Allowed => "allowed",
@@ -263,9 +281,28 @@ impl Metrics {
         self.certificate_reloads.with_label_values(&[listener, result]).inc();
     }
 
-    /// Sets how many log lines were dropped.
+    /// Counts dropped log lines.
     pub fn log_lines_dropped(&self, lines: usize) {
-        self.log_lines_dropped.set(i64::try_from(lines).unwrap_or(i64::MAX));
+        self.log_lines_dropped.inc_by(u64::try_from(lines).unwrap_or(u64::MAX));
+    }
+
+    /// Counts spans by what became of them.
+    pub fn spans(&self, fate: SpanFate, count: usize) {
+        self.spans.with_label_values(&[fate.as_str()]).inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
+    /// Begins the rare counts of an upstream at 0: where a series begins at 1, Prometheus sees no increase.
+    pub fn knows_upstream(&self, upstream: &str) {
+        for family in [&self.retries, &self.ejections, &self.leaks, &self.normalised] {
+            let _ = family.with_label_values(&[upstream]);
+        }
+    }
+
+    /// Begins the counts of spans at 0, for the same reason.
+    pub fn knows_collector(&self) {
+        for fate in [SpanFate::Exported, SpanFate::NoRoom, SpanFate::Failed] {
+            self.spans(fate, 0);
+        }
     }
 
     /// Notes a reload; `at` is in Unix seconds.

@@ -1,28 +1,35 @@
-//! Told once: at the end of a request one [`Outcome`] becomes one access line and one set of metrics.
+//! Told once: at the end of a request one [`Outcome`] becomes one access line, one set of metrics, and its spans, where it is sampled.
 //!
 //! Nothing on the request's way logs or counts by itself, so what is told is what happened, and no other place can let a secret slip.
 
 pub mod access;
+mod export;
 pub mod log;
 pub mod metrics;
-pub mod trace;
+mod spans;
+mod text;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use arc_swap::ArcSwapOption;
+use http::{HeaderMap, Method, StatusCode};
 
+use crate::config::settings::TracingSettings;
 use crate::pipeline::Trail;
 use crate::policy::refusal::{Blame, ErrorCode, Refusal};
 use crate::telemetry::access::AccessLog;
+use crate::telemetry::export::Exporter;
 use crate::telemetry::metrics::Metrics;
+use crate::trace::Trace;
 
 /// Records what requests came to.
 pub struct Telemetry {
     /// The counters.
     pub metrics: Arc<Metrics>,
     access: AccessLog,
+    exporter: ArcSwapOption<Exporter>,
 }
 
 /// What a request came to.
@@ -69,22 +76,58 @@ pub struct UpstreamUse<'a> {
 pub const CLIENT_GONE: u16 = 499;
 
 impl Telemetry {
-    /// Counts in `metrics` and writes to `access`.
+    /// Counts in `metrics` and writes to `access`; traces nothing until [`Telemetry::export`].
     pub fn new(metrics: Arc<Metrics>, access: AccessLog) -> Self {
-        Self { metrics, access }
+        Self { metrics, access, exporter: ArcSwapOption::empty() }
+    }
+
+    /// Sends spans where `settings` say from now on; without them nowhere. What an exporter of other settings holds it still delivers.
+    ///
+    /// Must be called on a tokio runtime.
+    pub fn export(&self, settings: Option<&TracingSettings>) {
+        let running = self.exporter.load();
+        if running.as_ref().map(|exporter| exporter.settings()) == settings {
+            return;
+        }
+        let next = settings.and_then(|settings| Exporter::start(settings.clone(), Arc::clone(&self.metrics)));
+        if let Some(previous) = self.exporter.swap(next) {
+            previous.end();
+        }
+    }
+
+    /// The part of a request that has just come in its trace.
+    pub fn trace(&self, headers: &HeaderMap, is_tls: bool) -> Trace {
+        match &*self.exporter.load() {
+            None => Trace::Off,
+            Some(exporter) => {
+                Trace::begin(&exporter.settings().sampling, headers, if is_tls { "https" } else { "http" })
+            }
+        }
     }
 
     /// Tells what a request came to.
     pub fn record(&self, outcome: &Outcome<'_>) {
         self.metrics.record(outcome);
         self.access.write(outcome);
+        if let Some(steps) = outcome.trail.trace.steps()
+            && let Some(exporter) = &*self.exporter.load()
+        {
+            exporter.take(spans::of(outcome, steps));
+        }
+    }
+
+    /// Delivers the spans that wait, before the process ends; not for long.
+    pub async fn flush(&self) {
+        if let Some(exporter) = self.exporter.swap(None) {
+            exporter.flush().await;
+        }
     }
 }
 
 impl Outcome<'_> {
     /// The documented code, where the answer is an error.
     pub fn code(&self) -> Option<ErrorCode> {
-        let is_error = self.status.as_u16() >= 400 && self.status.as_u16() != CLIENT_GONE;
+        let is_error = self.status.as_u16() >= 400 && !self.is_client_gone();
         is_error.then(|| ErrorCode::of(self.status))
     }
 
@@ -95,5 +138,15 @@ impl Outcome<'_> {
             None if self.status.is_server_error() => Blame::Upstream,
             None => Blame::Caller,
         }
+    }
+
+    /// Whether there was nobody to answer any more.
+    pub fn is_client_gone(&self) -> bool {
+        self.status.as_u16() == CLIENT_GONE
+    }
+
+    /// Whether it came to what its caller wanted.
+    pub fn is_success(&self) -> bool {
+        self.status.as_u16() < 400 && self.refusal.is_none()
     }
 }

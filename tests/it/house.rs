@@ -57,6 +57,11 @@ fn rustls_is_named_where_something_is_encrypted_alone() {
 }
 
 #[test]
+fn opentelemetry_is_named_where_spans_are_made_and_sent_alone() {
+    assert_named_only("opentelemetry", &["telemetry/spans.rs", "telemetry/export.rs"]);
+}
+
+#[test]
 fn the_redis_crate_is_named_where_redis_is_spoken_to_alone() {
     let rooms = ["redis/", "auth/redis.rs", "auth/revocation.rs", "limits/redis.rs"];
     assert_named_only("redis::cmd", &rooms);

@@ -140,26 +140,6 @@ async fn every_family_is_on_the_admin_listener_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn no_number_of_tokens_paths_or_methods_makes_more_series() {
-    let backend = Backend::start().await;
-    let config = simple(&[backend.address], "", CONTACTS).replace("auth:", "auth:\n  failures: {per_minute: 0}");
-    let gateway = Gateway::start(&config).await;
-    let ask = async |n: usize| {
-        gateway.get(&format!("/api/v1/contacts/{n}"), &token(&format!("w{n}"), "contacts")).await;
-        gateway.get(&format!("/api/v1/x{n}"), "x").await;
-        gateway.send(&format!("BREW{n} /api/v1/contacts HTTP/1.1\r\nHost: x\r\n\r\n")).await;
-        gateway.get(&format!("/api/v1/contacts/{n}"), &opaque(&format!("x{n}"))).await;
-    };
-    ask(0).await;
-    let series = async || gateway.admin("/metrics").await.text().lines().filter(|line| !line.starts_with('#')).count();
-    let before = series().await;
-    for n in 1..50 {
-        ask(n).await;
-    }
-    assert_eq!(series().await, before);
-}
-
-#[tokio::test]
 async fn no_secret_is_ever_written() {
     let backend = Backend::start().await;
     let config = format!("observability: {{log: {{level: debug}}}}\n{}", simple(&[backend.address], "", CONTACTS));

@@ -4,6 +4,7 @@ mod auth;
 mod cors;
 mod limits;
 mod listeners;
+mod observability;
 mod routes;
 mod upstreams;
 
@@ -11,9 +12,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::config::document::{
-    BackendErrorsDocument, Document, ErrorsDocument, FormatDocument, LevelDocument, LinkTlsDocument, RedisDocument,
-};
+use crate::config::document::{BackendErrorsDocument, Document, ErrorsDocument, LinkTlsDocument, RedisDocument};
 use crate::config::problem::{Problem, did_you_mean, one_of};
 use crate::config::read::Reading;
 use crate::config::redis_url::{RedisUrl, Shape};
@@ -58,7 +57,6 @@ impl Compiler<'_> {
         self.slots(redis.as_ref(), &routes);
         let backend_errors = self.backend_errors(&document.errors, upstreams.values());
         let cors = document.cors.as_ref().map(|cors| self.cors(cors));
-        self.notices(document);
         Config {
             policy: Arc::new(Policy {
                 routes: RouteTable::new(routes),
@@ -73,7 +71,8 @@ impl Compiler<'_> {
             auth,
             trusted_proxies: TrustedProxies(document.trusted_proxies.clone()),
             ietf_headers: document.rate_limit_headers.ietf,
-            log_level: level(document.observability.log.level),
+            log: self.log(&document.observability.log),
+            tracing: self.tracing(&document.observability.tracing),
             grace: document.shutdown.grace.0,
             hand_over: document.hand_over.as_ref().map(|hand_over| hand_over.socket.clone()),
         }
@@ -152,7 +151,6 @@ impl Compiler<'_> {
                 Threads::Count(count) => count,
                 Threads::Auto => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             },
-            json_log: document.observability.log.format == FormatDocument::Json,
         }
     }
 
@@ -328,13 +326,6 @@ impl Compiler<'_> {
             }
         }
     }
-
-    /// Sections that are read and do nothing yet say so.
-    fn notices(&mut self, document: &Document) {
-        if document.observability.tracing.otlp.as_ref().is_some_and(|endpoint| !endpoint.is_empty()) {
-            self.warning(&["observability", "tracing", "otlp"], "this version exports no spans");
-        }
-    }
 }
 
 /// What an empty secret means.
@@ -342,15 +333,6 @@ impl Compiler<'_> {
 enum Emptiness {
     MeansNone,
     IsAnError,
-}
-
-fn level(document: LevelDocument) -> tracing::Level {
-    match document {
-        LevelDocument::Debug => tracing::Level::DEBUG,
-        LevelDocument::Info => tracing::Level::INFO,
-        LevelDocument::Warn => tracing::Level::WARN,
-        LevelDocument::Error => tracing::Level::ERROR,
-    }
 }
 
 /// Names are used as labels and in keys, so they are short and plain.

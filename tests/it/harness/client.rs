@@ -110,6 +110,18 @@ impl Connection {
         self.read(request.as_bytes()).await
     }
 
+    /// Sends so many requests that no route takes, many before their answers are read, and reads all of these.
+    pub async fn refused(&mut self, requests: usize) {
+        const AT_ONCE: usize = 50;
+        let request = "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n";
+        for _ in 0..requests / AT_ONCE {
+            self.write(request.repeat(AT_ONCE).as_bytes()).await;
+            for _ in 0..AT_ONCE {
+                assert_eq!(self.read(request.as_bytes()).await.expect("an answer").status, 404);
+            }
+        }
+    }
+
     /// The final answer to `request`; `None` when the connection ended without one.
     pub async fn read(&mut self, request: &[u8]) -> Option<Response> {
         let is_head = request.starts_with(b"HEAD ");

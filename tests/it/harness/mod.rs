@@ -3,11 +3,13 @@
 pub mod backend;
 pub mod certificates;
 pub mod client;
+pub mod collector;
 pub mod database;
 pub mod gateway;
 pub mod groups;
 pub mod http2;
 pub mod load;
+pub mod prometheus;
 pub mod proxy;
 pub mod redis;
 pub mod token;
