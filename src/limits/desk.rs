@@ -2,7 +2,8 @@
 //! one question of it.
 //!
 //! Exact: the store counts as many as it grants, and they go to whoever came first. A request that is alone is asked for at once and
-//! there is no timer; a busy gateway pays one call for all requests of a turn of its scheduler.
+//! there is no timer; those that come while a call is under way go in the next one, which begins when that ends, or a moment after it
+//! began where the store is far away.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,11 +29,12 @@ pub(super) trait Counter: Send + Sync + 'static {
     fn patience(&self) -> Duration;
 }
 
-/// How many calls there may be at a time, and how many questions in one.
+/// How many calls there may be at a time, how many questions in one, and how long after one begins the next may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bounds {
     pub calls: usize,
     pub questions: usize,
+    pub pace: Duration,
 }
 
 /// How many of some requests fit that ask the same.
@@ -65,6 +67,21 @@ struct State {
     waiting: Vec<Waiting>,
     /// Calls under way, or about to be.
     calls: usize,
+    /// When the last one began.
+    began: Option<Instant>,
+}
+
+impl State {
+    /// Whether a call is to begin for those who wait; it counts from now on.
+    fn begins(&mut self, bounds: Bounds, now: Instant) -> bool {
+        let is_apart = self.began.is_none_or(|began| now.saturating_duration_since(began) >= bounds.pace);
+        let begins = self.calls == 0 || (self.calls < bounds.calls && is_apart);
+        if begins {
+            self.calls += 1;
+            self.began = Some(now);
+        }
+        begins
+    }
 }
 
 impl<C: Counter> Desk<C> {
@@ -84,11 +101,9 @@ impl<C: Counter> Desk<C> {
             if state.waiting.len() >= MOST_WAITING {
                 return Err(StoreError::Down);
             }
-            state.waiting.push(Waiting { asks: Arc::clone(asks), since: Instant::now(), answer });
-            // Whoever is not the first is taken along by the call that the first one began.
-            let calls = state.waiting.len() == 1 && state.calls < self.counter.bounds().calls;
-            state.calls += usize::from(calls);
-            calls
+            let since = Instant::now();
+            state.waiting.push(Waiting { asks: Arc::clone(asks), since, answer });
+            state.begins(self.counter.bounds(), since)
         };
         if calls {
             Call::begin(Arc::clone(self));
@@ -105,6 +120,7 @@ impl<C: Counter> Desk<C> {
         let next = std::mem::replace(&mut state.waiting, rest);
         let another = !state.waiting.is_empty() && state.calls < bounds.calls;
         state.calls += usize::from(another);
+        state.began = Some(Instant::now());
         (next, another)
     }
 }
@@ -194,7 +210,7 @@ mod tests {
         bounds: Bounds,
     }
 
-    const ONE_CALL: Bounds = Bounds { calls: 1, questions: 1_000 };
+    const ONE_CALL: Bounds = Bounds { calls: 1, questions: 1_000, pace: Duration::ZERO };
 
     impl Slow {
         fn with(left: u32, bounds: Bounds) -> Arc<Desk<Self>> {
@@ -292,7 +308,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_meanwhile_goes_in_another_call_as_far_as_there_may_be_one() {
-        let desk = Slow::with(9, Bounds { calls: 2, questions: 2 });
+        let desk = Slow::with(9, Bounds { calls: 2, questions: 2, pace: Duration::ZERO });
         let mut requests = come(&desk, &["k"]);
         settle().await;
         requests.extend(come(&desk, &["k", "k"]));
@@ -307,6 +323,23 @@ mod tests {
         assert_eq!(asked(&desk)[2..], [vec![1, 1], vec![1]]);
         settle().await;
         assert_idle(&desk);
+    }
+
+    #[tokio::test]
+    async fn while_a_call_has_only_just_begun_the_next_one_waits_for_its_end() {
+        let desk = Slow::with(9, Bounds { calls: 9, questions: 9, pace: Duration::from_secs(3600) });
+        let mut requests = come(&desk, &["k"]);
+        settle().await;
+        requests.extend(come(&desk, &["k"]));
+        settle().await;
+        requests.extend(come(&desk, &["l"]));
+        settle().await;
+        assert_eq!(asked(&desk), [[1]]);
+        desk.counter.gate.add_permits(2);
+        for request in requests {
+            assert!(remaining(request).await.is_some());
+        }
+        assert_eq!(asked(&desk), [vec![1], vec![1, 1]]);
     }
 
     #[tokio::test]

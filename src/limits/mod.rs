@@ -36,10 +36,11 @@ use crate::redis::{Link, jittered};
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Calls at a time to one server: few, so that they are large when there is much to ask.
-const TOGETHER: Bounds = Bounds { calls: 4, questions: 128 };
+/// Calls to one server: one after the other while it is near, so that they are large when there is much to ask, and at this pace when
+/// it is not.
+const TOGETHER: Bounds = Bounds { calls: 64, questions: 128, pace: Duration::from_micros(250) };
 /// The nodes of a Cluster have different counters, so there a call is about one question, and there are more of them.
-const APART: Bounds = Bounds { calls: 1024, questions: 1 };
+const APART: Bounds = Bounds { calls: 1024, questions: 1, pace: Duration::ZERO };
 
 /// Decides about the limits of requests.
 pub struct Limits {

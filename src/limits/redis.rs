@@ -12,7 +12,7 @@ use crate::ports::{LimitStore, StoreError};
 use crate::redis::{Link, QueryError};
 
 /// The version of what is stored under a counter's key.
-const FORMAT: &str = "rl:1:";
+const FORMAT: &str = "rl:2:";
 /// What metrics call it.
 const TAKE_NAME: &str = "take";
 

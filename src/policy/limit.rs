@@ -4,7 +4,7 @@
 //! room and is counted, or the request is refused and counted nowhere. A limit in shadow is counted as far as it has room, and only
 //! tells what it would have refused.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,13 +90,16 @@ impl LimitKey {
             Algorithm::SlidingLog => ":log",
             Algorithm::Gcra => ":gcra",
         };
-        let subject = match (limit.by, grant.principal()) {
-            (CountedBy::Workspace, Some(p)) => format!("{{w{}}}", Plain(p.workspace())),
-            (CountedBy::User, Some(p)) => format!("{{w{}}}:u{}", Plain(p.workspace()), Plain(p.user())),
-            (CountedBy::Token, Some(p)) => format!("{{w{}}}:t{}", Plain(p.workspace()), Plain(p.token_id())),
-            (CountedBy::ClientIp, _) | (_, None) => format!("{{ip{}}}", network(client)),
+        let mut key = String::with_capacity(64);
+        // Writing to a String cannot fail.
+        let _ = match (limit.by, grant.principal()) {
+            (CountedBy::Workspace, Some(p)) => write!(key, "{{w{}}}", Plain(p.workspace())),
+            (CountedBy::User, Some(p)) => write!(key, "{{w{}}}:u{}", Plain(p.workspace()), Plain(p.user())),
+            (CountedBy::Token, Some(p)) => write!(key, "{{w{}}}:t{}", Plain(p.workspace()), Plain(p.token_id())),
+            (CountedBy::ClientIp, _) | (_, None) => write!(key, "{{ip{}}}", network(client)),
         };
-        Self(format!("{subject}:{name}:{seconds}{algorithm}").into())
+        let _ = write!(key, ":{name}:{seconds}{algorithm}");
+        Self(key.into())
     }
 
     /// A counter by its name, for the contract tests of stores.
@@ -241,6 +244,17 @@ pub enum Judgement {
     Limited,
     /// It would have been refused, were the limit enforced.
     ShadowLimited,
+}
+
+impl Judgement {
+    /// The `decision` label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Limited => "limited",
+            Self::ShadowLimited => "shadow_limited",
+        }
+    }
 }
 
 /// A judgement and its limit.

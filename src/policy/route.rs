@@ -23,6 +23,8 @@ pub const NO_ROUTE: &str = "none";
 /// One entry of `routes:`.
 #[derive(Debug)]
 pub struct Route {
+    /// Its place among all routes.
+    pub number: usize,
     /// The key in gateway.yaml, and the `route` label of every metric.
     pub name: Arc<str>,
     /// The full path pattern, `base_path` included.
@@ -124,6 +126,20 @@ impl Methods {
     /// Whether `method` is in the set.
     pub fn contains(self, method: &Method) -> bool {
         Self::bit(method).is_some_and(|bit| self.0 & bit != 0)
+    }
+
+    /// The name of a method that may be in a set.
+    pub fn name(method: &Method) -> Option<&'static str> {
+        Some(match *method {
+            Method::GET => "GET",
+            Method::HEAD => "HEAD",
+            Method::POST => "POST",
+            Method::PUT => "PUT",
+            Method::PATCH => "PATCH",
+            Method::DELETE => "DELETE",
+            Method::OPTIONS => "OPTIONS",
+            _ => return None,
+        })
     }
 
     /// Whether the two sets have a method in common.
@@ -332,6 +348,7 @@ mod tests {
             methods.iter().fold(Methods::NONE, |set, method| set.with(method).unwrap())
         };
         Arc::new(Route {
+            number: 0,
             name: name.into(),
             pattern: Pattern::parse(pattern).unwrap(),
             methods,

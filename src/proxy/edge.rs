@@ -184,6 +184,7 @@ impl Edge {
             status: refusal.status(),
             refusal: Some(refusal),
             trail: &Trail::default(),
+            meters: &self.gateway.telemetry.unrouted,
             upstream: None,
             duration: began.elapsed(),
             client: arrival.client.0,

@@ -40,7 +40,7 @@ pub(super) struct Request<'g> {
 #[derive(Default)]
 struct Journey {
     upstream: Option<Arc<Upstream>>,
-    server: String,
+    server: Option<Arc<str>>,
     attempts: u32,
     duration: Duration,
     /// Its place at the server that answers, kept until the answer has been passed on.
@@ -226,7 +226,7 @@ impl<'g> Request<'g> {
                 Err(NoPlace::NoneHealthy) => break,
             };
             let Some(server) = place.server() else { break };
-            self.journey.server.clone_from(&server.name);
+            self.journey.server = Some(Arc::clone(&server.name));
             self.trail.trace.asks(&server.name);
             let (arrival, trace) = (&self.arrival, &self.trail.trace);
             let build = |client: &Client<'_>| {
@@ -415,9 +415,10 @@ impl<'g> Request<'g> {
             status: end.status,
             refusal: end.refusal.as_ref(),
             trail: &self.trail,
+            meters: self.snapshot.meters(self.trail.route.as_deref()).unwrap_or(&self.gateway.telemetry.unrouted),
             upstream: upstream.map(|upstream| UpstreamUse {
                 name: &upstream.name,
-                server: self.journey.server.clone(),
+                server: self.journey.server.as_deref().unwrap_or_default(),
                 attempts: self.journey.attempts,
                 duration: self.journey.duration,
             }),

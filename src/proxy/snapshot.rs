@@ -20,6 +20,7 @@ use crate::policy::upstream::Upstream;
 use crate::ports::{Clock, SystemClock};
 use crate::proxy::pool::Pool;
 use crate::redis::Link;
+use crate::telemetry::meters::RouteMeters;
 use crate::telemetry::metrics::Metrics;
 
 /// How long a new configuration may take to reach its servers and its Redis before it is put in force all the same.
@@ -39,6 +40,7 @@ pub struct Snapshot {
     pub config: Config,
     pub(super) admission: Admission,
     pools: Vec<Arc<Pool>>,
+    meters: Vec<RouteMeters>,
     link: Option<Arc<Link>>,
     revocations: Arc<Revocations>,
 }
@@ -105,7 +107,8 @@ impl Snapshot {
         });
         let limits = Arc::new(Limits::new(shared, Arc::clone(&foundation.embedded), clock()));
         let admission = Admission { policy: Arc::clone(&config.policy), identifier, limits };
-        Self { config, admission, pools, link, revocations }
+        let meters = config.policy.routes.iter().map(|route| meters(route, &config, &foundation.metrics)).collect();
+        Self { config, admission, pools, meters, link, revocations }
     }
 
     /// The pool a route leads to.
@@ -114,6 +117,11 @@ impl Snapshot {
             Destination::Upstream(at) => self.pools.get(at),
             Destination::RateLimits => None,
         }
+    }
+
+    /// The series of a route.
+    pub(super) fn meters(&self, route: Option<&Route>) -> Option<&RouteMeters> {
+        self.meters.get(route?.number)
     }
 
     /// Writes down what is not written down yet, before the process ends.
@@ -128,6 +136,14 @@ impl Snapshot {
     pub fn is_ready(&self) -> bool {
         self.admission.policy.routes.iter().filter_map(|route| self.pool(route)).any(|pool| pool.is_usable())
     }
+}
+
+fn meters(route: &Route, config: &Config, metrics: &Metrics) -> RouteMeters {
+    let upstream = match route.destination {
+        Destination::Upstream(at) => config.policy.upstreams.get(at),
+        Destination::RateLimits => None,
+    };
+    RouteMeters::new(metrics, &route.name, upstream.map(|upstream| &*upstream.name))
 }
 
 fn is_same(one: Option<&Arc<Link>>, other: Option<&Arc<Link>>) -> bool {

@@ -114,7 +114,7 @@ impl<'a> Line<'a> {
             duration_ms: millis(outcome.duration),
             upstream_ms: upstream.map(|upstream| millis(upstream.duration)),
             upstream: upstream.map(|upstream| upstream.name),
-            server: upstream.map(|upstream| upstream.server.as_str()),
+            server: upstream.map(|upstream| upstream.server),
             attempts: upstream.map(|upstream| upstream.attempts),
             workspace: principal.map(|principal| principal.workspace()),
             user: principal.map(|principal| principal.user()),

@@ -12,11 +12,10 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
-use crate::policy::limit::{DecidedBy, Decision, Judgement};
 use crate::policy::principal::Principal;
 use crate::policy::refusal::TokenProblem;
 use crate::policy::route::{Methods, NO_ROUTE};
-use crate::telemetry::Outcome;
+use crate::telemetry::{Outcome, UpstreamUse};
 
 /// Half a millisecond to a minute, for whole requests and backends.
 const REQUEST_BUCKETS: &[f64] =
@@ -90,7 +89,7 @@ macro_rules! families {
         /// All families of the gateway.
         pub struct Metrics {
             registry: Registry,
-            $($field: $kind,)*
+            $(pub(super) $field: $kind,)*
         }
 
         /// Name, labels and help of each family, for tables and tests.
@@ -160,38 +159,15 @@ impl Metrics {
         text
     }
 
-    /// Counts a finished request.
+    /// Counts the rarer things that a finished request can have had; [`RouteMeters`] count what all of them have.
     pub fn record(&self, outcome: &Outcome<'_>) {
-        let route = outcome.trail.route.as_ref().map_or(NO_ROUTE, |route| &route.name);
-        self.requests.with_label_values(&[route, method(outcome.method), outcome.status.as_str()]).inc();
-        self.duration.with_label_values(&[route]).observe(outcome.duration.as_secs_f64());
-        let upstream = outcome.upstream.as_ref().map_or(Duration::ZERO, |upstream| upstream.duration);
-        self.overhead.with_label_values(&[route]).observe(outcome.duration.saturating_sub(upstream).as_secs_f64());
         if let Some(refusal) = outcome.refusal {
+            let route = outcome.trail.route.as_ref().map_or(NO_ROUTE, |route| &route.name);
             let code = outcome.code().map_or("", |code| code.as_str());
             self.refusals.with_label_values(&[route, code, refusal.reason()]).inc();
         }
-        if let Some(upstream) = &outcome.upstream {
-            self.upstream_duration.with_label_values(&[upstream.name]).observe(upstream.duration.as_secs_f64());
-            if upstream.attempts > 1 {
-                self.retries.with_label_values(&[upstream.name]).inc_by(u64::from(upstream.attempts - 1));
-            }
-        }
-        if let Some(decision) = &outcome.trail.decision {
-            self.decided(decision);
-        }
-    }
-
-    /// One count for each limit that had a say.
-    fn decided(&self, decision: &Decision) {
-        let Some(by) = decision.by.map(DecidedBy::as_str) else { return };
-        for judged in &decision.judged {
-            let word = match judged.judgement {
-                Judgement::Allowed => "allowed",
-                Judgement::Limited => "limited",
-                Judgement::ShadowLimited => "shadow_limited",
-            };
-            self.decisions.with_label_values(&[&judged.limit.name, word, by]).inc();
+        if let Some(UpstreamUse { name, attempts: attempts @ 2.., .. }) = &outcome.upstream {
+            self.retries.with_label_values(&[name]).inc_by(u64::from(attempts - 1));
         }
     }
 
@@ -320,8 +296,8 @@ impl Metrics {
 }
 
 /// The `method` label: a known method, or `other`, because clients can invent methods.
-fn method(method: Option<&Method>) -> &str {
-    method.filter(|method| Methods::ALL.contains(method)).map_or("other", |method| method.as_str())
+pub(super) fn method(method: Option<&Method>) -> &'static str {
+    method.and_then(Methods::name).unwrap_or("other")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 pub mod access;
 mod export;
 pub mod log;
+pub mod meters;
 pub mod metrics;
 mod spans;
 mod text;
@@ -19,8 +20,10 @@ use http::{HeaderMap, Method, StatusCode};
 use crate::config::settings::TracingSettings;
 use crate::pipeline::Trail;
 use crate::policy::refusal::{Blame, ErrorCode, Refusal};
+use crate::policy::route::NO_ROUTE;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::export::Exporter;
+use crate::telemetry::meters::RouteMeters;
 use crate::telemetry::metrics::Metrics;
 use crate::trace::Trace;
 
@@ -28,6 +31,8 @@ use crate::trace::Trace;
 pub struct Telemetry {
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// The series of requests without a route.
+    pub unrouted: RouteMeters,
     access: AccessLog,
     exporter: ArcSwapOption<Exporter>,
 }
@@ -47,6 +52,8 @@ pub struct Outcome<'a> {
     pub refusal: Option<&'a Refusal>,
     /// How far the request came.
     pub trail: &'a Trail,
+    /// The series of its route.
+    pub meters: &'a RouteMeters,
     /// What the backend had to do with it.
     pub upstream: Option<UpstreamUse<'a>>,
     /// From the complete head to the last byte of the answer.
@@ -65,7 +72,7 @@ pub struct UpstreamUse<'a> {
     /// The upstream.
     pub name: &'a str,
     /// The server of the last attempt.
-    pub server: String,
+    pub server: &'a str,
     /// How many servers were tried.
     pub attempts: u32,
     /// How long the backend took, all attempts together.
@@ -78,7 +85,8 @@ pub const CLIENT_GONE: u16 = 499;
 impl Telemetry {
     /// Counts in `metrics` and writes to `access`; traces nothing until [`Telemetry::export`].
     pub fn new(metrics: Arc<Metrics>, access: AccessLog) -> Self {
-        Self { metrics, access, exporter: ArcSwapOption::empty() }
+        let unrouted = RouteMeters::new(&metrics, &NO_ROUTE.into(), None);
+        Self { metrics, unrouted, access, exporter: ArcSwapOption::empty() }
     }
 
     /// Sends spans where `settings` say from now on; without them nowhere. What an exporter of other settings holds it still delivers.
@@ -107,6 +115,7 @@ impl Telemetry {
 
     /// Tells what a request came to.
     pub fn record(&self, outcome: &Outcome<'_>) {
+        outcome.meters.record(&self.metrics, outcome);
         self.metrics.record(outcome);
         self.access.write(outcome);
         if let Some(steps) = outcome.trail.trace.steps()

@@ -36,7 +36,7 @@ impl Compiler<'_> {
         for (name, route) in &document.routes {
             if let Some(route) = self.route(name, route, &base, &scopes, limits, upstreams, document) {
                 self.duplicate(&routes, &route);
-                routes.push(Arc::new(route));
+                routes.push(Arc::new(Route { number: routes.len(), ..route }));
             }
         }
         self.unused(document, &routes, upstreams, sources);
@@ -67,6 +67,7 @@ impl Compiler<'_> {
         });
         (!is_taken && !limits.is_empty()).then(|| {
             Arc::new(Route {
+                number: routes.len(),
                 name: RATE_LIMITS.into(),
                 pattern,
                 methods,
@@ -141,6 +142,7 @@ impl Compiler<'_> {
         let pagination = self.pagination(name, document);
         let body_bytes = document.body_bytes.unwrap_or(whole.request.body_bytes).0;
         Some(Route {
+            number: 0,
             name: name.into(),
             pattern: pattern?,
             methods,

@@ -68,8 +68,8 @@ async fn keep_resolved(pool: Weak<Pool>, at: usize) {
             Ok(Ok(addresses)) => found_among(server, addresses.collect()),
             // The last known address goes on being used.
             Ok(Err(_)) | Err(_) if is_known => {}
-            Ok(Err(error)) => tracing::warn!(server = server.name, "the name does not resolve: {error}"),
-            Err(_) => tracing::warn!(server = server.name, "the name does not resolve in time"),
+            Ok(Err(error)) => tracing::warn!(server = &*server.name, "the name does not resolve: {error}"),
+            Err(_) => tracing::warn!(server = &*server.name, "the name does not resolve in time"),
         }
         let pause = if server.endpoint().is_some() { RESOLVE_EVERY } else { Duration::from_secs(1) };
         drop(strong);

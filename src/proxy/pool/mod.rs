@@ -255,7 +255,7 @@ impl Pool {
         self.show(server, now);
         tracing::warn!(
             upstream = &*self.upstream.name,
-            server = server.name,
+            server = &*server.name,
             "left out for {duration:?}: its answers fail"
         );
     }
@@ -264,7 +264,7 @@ impl Pool {
         if server.is_checked_healthy.swap(healthy, Ordering::Relaxed) != healthy {
             server.healthy_since.store(self.clock.steady().0, Ordering::Relaxed);
             self.show(server, self.clock.steady());
-            let (upstream, server) = (&*self.upstream.name, &server.name);
+            let (upstream, server) = (&*self.upstream.name, &*server.name);
             match healthy {
                 true => tracing::info!(upstream, server, "healthy again"),
                 false => tracing::warn!(upstream, server, "unhealthy: its checks fail"),

@@ -25,7 +25,7 @@ const MOST_KEPT: usize = 512;
 /// One server of a pool.
 pub struct Server {
     /// As on metrics and in the log.
-    pub name: String,
+    pub name: Arc<str>,
     /// The Host that it is sent.
     pub host: HeaderValue,
     pub(super) address: ServerAddress,
@@ -58,7 +58,7 @@ impl Server {
         let protocols: Protocols = if upstream.http2 == Http2::Negotiated { &[b"h2", b"http/1.1"] } else { &[] };
         let server = Self {
             host: HeaderValue::try_from(address.authority()).unwrap_or_else(|_| HeaderValue::from_static("backend")),
-            name,
+            name: name.into(),
             address: address.clone(),
             weight: *weight,
             http2: upstream.http2,

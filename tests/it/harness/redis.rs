@@ -108,6 +108,12 @@ impl Redis {
         send(&mut self.connect().await, words).await
     }
 
+    /// How many requests the window under a key has counted; 0 where there is none.
+    pub async fn counted(&self, key: &str) -> usize {
+        let value = self.command::<Option<String>>(&["GET", key]).await;
+        value.map_or(0, |value| value.split_once(' ').unwrap().1.parse().unwrap())
+    }
+
     /// Something, once there is an answer to a command and it contains `wanted`.
     pub async fn says(&self, words: &[&str], wanted: &str) -> Option<()> {
         let mut command = redis::cmd(words[0]);
