@@ -3,9 +3,12 @@
 //! Nothing on the request's way logs or counts by itself, so what is told is what happened, and no other place can let a secret slip.
 
 pub mod access;
+pub mod busiest;
+mod counts;
 mod export;
 pub mod log;
 pub mod metrics;
+pub mod recent;
 mod spans;
 mod text;
 
@@ -22,12 +25,14 @@ use crate::policy::refusal::{Blame, ErrorCode, Refusal};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::export::Exporter;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::recent::Recent;
 use crate::trace::Trace;
 
 /// Records what requests came to.
 pub struct Telemetry {
     /// The counters.
     pub metrics: Arc<Metrics>,
+    recent: Arc<Recent>,
     access: AccessLog,
     exporter: ArcSwapOption<Exporter>,
 }
@@ -76,9 +81,9 @@ pub struct UpstreamUse<'a> {
 pub const CLIENT_GONE: u16 = 499;
 
 impl Telemetry {
-    /// Counts in `metrics` and writes to `access`; traces nothing until [`Telemetry::export`].
-    pub fn new(metrics: Arc<Metrics>, access: AccessLog) -> Self {
-        Self { metrics, access, exporter: ArcSwapOption::empty() }
+    /// Counts in `metrics`, remembers in `recent` and writes to `access`; traces nothing until [`Telemetry::export`].
+    pub fn new(metrics: Arc<Metrics>, recent: Arc<Recent>, access: AccessLog) -> Self {
+        Self { metrics, recent, access, exporter: ArcSwapOption::empty() }
     }
 
     /// Sends spans where `settings` say from now on; without them nowhere. What an exporter of other settings holds it still delivers.
@@ -108,6 +113,7 @@ impl Telemetry {
     /// Tells what a request came to.
     pub fn record(&self, outcome: &Outcome<'_>) {
         self.metrics.record(outcome);
+        self.recent.note(outcome);
         self.access.write(outcome);
         if let Some(steps) = outcome.trail.trace.steps()
             && let Some(exporter) = &*self.exporter.load()
