@@ -1,4 +1,7 @@
-//! The admin listener: /metrics, /livez and /readyz, for Prometheus and whoever restarts the process. Never public.
+//! The admin listener: /metrics, /livez and /readyz, for Prometheus and whoever restarts the process, and the console for people. Never
+//! public.
+
+pub mod console;
 
 use std::convert::Infallible;
 use std::net::TcpListener;
@@ -13,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
 
+use crate::admin::console::Console;
 use crate::proxy::snapshot::Live;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
@@ -33,6 +37,8 @@ pub struct Health {
     pub metrics: Arc<Metrics>,
     /// For how many lines were dropped.
     pub log: Arc<Log>,
+    /// The page for people.
+    pub console: Arc<Console>,
 }
 
 /// Serves `listener` for as long as it is polled.
@@ -76,9 +82,14 @@ impl Health {
                 text(StatusCode::SERVICE_UNAVAILABLE, "no upstream has a healthy server\n")
             }
             "/readyz" => text(StatusCode::OK, "ready\n"),
-            "/" => text(StatusCode::OK, "/metrics\n/livez\n/readyz\n"),
+            "/" => self.page(),
             _ => text(StatusCode::NOT_FOUND, "not found\n"),
         }
+    }
+
+    fn page(&self) -> Response<Full<Bytes>> {
+        self.metrics.log_lines_dropped(self.log.newly_dropped());
+        self.console.page().unwrap_or_else(|| text(StatusCode::OK, "/metrics\n/livez\n/readyz\n"))
     }
 }
 

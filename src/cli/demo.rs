@@ -160,7 +160,7 @@ fn welcome(bound: &Bound, tokens: &Tokens, moved: &[String], path: &str) -> Stri
     let Tokens { all, contacts, expired } = tokens;
     format!(
         r#"
-{moved}The gateway is on {base}, its metrics on http://{admin}/metrics.
+{moved}The gateway is on {base}, its console on http://{admin}/.
 Its configuration is {path}: edit it while this runs.
 
 Tokens, for your shell:

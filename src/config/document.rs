@@ -23,9 +23,12 @@ pub struct Document {
     /// Where clients connect.
     #[serde(default)]
     pub listeners: Vec<ListenerDocument>,
-    /// /metrics, /livez and /readyz; never on a public listener.
+    /// The console, /metrics, /livez and /readyz; never on a public listener.
     #[serde(default)]
     pub admin: Option<AdminDocument>,
+    /// What the console shows, at / of the admin listener.
+    #[serde(default)]
+    pub console: ConsoleDocument,
     /// Every route's path is below it.
     #[serde(default)]
     pub base_path: Option<String>,
@@ -150,6 +153,22 @@ pub enum MinVersionDocument {
 pub struct AdminDocument {
     /// `ip:port`
     pub address: String,
+}
+
+/// `console:`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConsoleDocument {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Whether it names the busiest workspaces.
+    pub workspaces: bool,
+}
+
+impl Default for ConsoleDocument {
+    fn default() -> Self {
+        Self { enabled: true, workspaces: false }
+    }
 }
 
 /// `request:`

@@ -14,6 +14,8 @@ pub mod yaml;
 
 use std::path::Path;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::config::problem::{Blot, Problem, Report, Severity};
 use crate::config::read::Environment;
 use crate::config::settings::Config;
@@ -40,7 +42,8 @@ impl Loaded {
     pub fn from_text(file: String, text: String, environment: Environment<'_>) -> Self {
         let (mut problems, mut blots) = (Vec::new(), Vec::new());
         let reading = read::read(&text, environment, &mut problems, &mut blots);
-        let config = reading.map(|reading| compile::compile(&reading, &mut problems));
+        let digest = Sha256::digest(&text).into();
+        let config = reading.map(|reading| compile::compile(&reading, digest, &mut problems));
         Self { file, text, problems, blots, config }
     }
 

@@ -21,6 +21,8 @@ pub struct Config {
     pub policy: Arc<Policy>,
     /// What cannot change without a restart.
     pub process: ProcessSettings,
+    /// What the console shows.
+    pub console: ConsoleSettings,
     /// What a client may send.
     pub request: RequestBounds,
     /// The shared store, where there is one.
@@ -39,6 +41,17 @@ pub struct Config {
     pub grace: Duration,
     /// Where a successor waits for the listeners.
     pub hand_over: Option<PathBuf>,
+    /// The SHA-256 of the file.
+    pub digest: [u8; 32],
+}
+
+/// `console:`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsoleSettings {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Whether it names the busiest workspaces.
+    pub workspaces: bool,
 }
 
 /// Settings that a reload compares and cannot apply.

@@ -77,19 +77,22 @@ impl Reloader {
             tracing::warn!("{}", warnings.trim_end());
         }
         let previous = self.live.load();
-        for setting in needs_restart(&self.running, &config.process) {
+        let needs_restart = needs_restart(&self.running, &config.process);
+        for setting in &needs_restart {
             tracing::warn!("`{setting}` changed: it stays as it is until a restart");
         }
         self.log.apply(&config.log);
         self.telemetry.export(config.tracing.as_ref());
         self.live.publish(Snapshot::build(config, &self.foundation, Some(&previous)).await);
         self.note(true);
+        self.foundation.history.applied(needs_restart);
         tracing::info!("configuration reloaded");
     }
 
     fn refuse(&self, why: &str) {
-        tracing::error!("configuration not reloaded, the running one stays: {}", why.trim_end());
         self.note(false);
+        self.foundation.history.refused(why);
+        tracing::error!("configuration not reloaded, the running one stays: {}", why.trim_end());
     }
 
     fn note(&self, successful: bool) {

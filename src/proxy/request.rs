@@ -135,6 +135,7 @@ impl<'g> Request<'g> {
         let started = Instant::now();
         let answered = self.forward(pool, &permit, upgrade).await;
         self.journey.duration = started.elapsed();
+        self.note_latency();
         let mut answer = answered?;
         let timeouts = pool.upstream.timeouts.with(permit.route().timeouts);
         if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -166,6 +167,16 @@ impl<'g> Request<'g> {
         let answered = respond::preflight(&mut self.client, fields, &self.arrival).await;
         answered.map_err(|_| Stop::ClientGone)?;
         Ok(End { status: StatusCode::NO_CONTENT, refusal: None, bytes_out: 0, ending: Ending::Whole })
+    }
+
+    /// How long the server took that answered first, for the console.
+    fn note_latency(&self) {
+        if let (true, 1, Some(place)) =
+            (self.snapshot.config.console.enabled, self.journey.attempts, &self.journey.place)
+            && let Some(server) = place.server()
+        {
+            server.answered_within(self.journey.duration);
+        }
     }
 
     /// What can be said of the body before it is read.

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::admin::console::{Console, Process};
 use crate::admin::{self, Health};
 use crate::config::settings::{Config, ListenerSettings};
 use crate::proxy::Gateway;
@@ -96,7 +97,11 @@ pub async fn run(bound: Bound, config: Config, path: PathBuf, log: Arc<Log>) -> 
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
     metrics.build(env!("CARGO_PKG_VERSION"), option_env!("GATEWAY_REVISION").unwrap_or("unknown"));
     let foundation = Arc::new(Foundation::new(Arc::clone(&metrics)));
-    let telemetry = Arc::new(Telemetry::new(Arc::clone(&metrics), AccessLog::new(Arc::clone(&log))));
+    let telemetry = Arc::new(Telemetry::new(
+        Arc::clone(&metrics),
+        Arc::clone(&foundation.recent),
+        AccessLog::new(Arc::clone(&log)),
+    ));
     telemetry.export(config.tracing.as_ref());
     let live = Arc::new(Live::new(Snapshot::build(config, &foundation, None).await));
     let (in_flight, connections) = (Seats::new(), Seats::new());
@@ -109,7 +114,16 @@ pub async fn run(bound: Bound, config: Config, path: PathBuf, log: Arc<Log>) -> 
     });
     let mut signals = Signals::new()?;
     let listeners = Arc::new(bound.duplicates().map_err(|error| format!("cannot keep the listeners: {error}"))?);
-    let health = Health { live: Arc::clone(&live), draining: draining.clone(), metrics, log: Arc::clone(&log) };
+    let listeners_served = bound.listeners.iter().map(|(address, _, settings)| (*address, settings.clone())).collect();
+    let process = Process::new(path.clone(), listeners_served, bound.admin.0, live.load().config.process.threads);
+    let console = Console::new(process, Arc::clone(&live), Arc::clone(&foundation), draining.clone());
+    let health = Health {
+        live: Arc::clone(&live),
+        draining: draining.clone(),
+        metrics,
+        log: Arc::clone(&log),
+        console: Arc::new(console),
+    };
     let (admin_address, admin_listener) = bound.admin;
     let admin = tokio::spawn(admin::serve(admin_listener, health));
     let mut services = JoinSet::new();

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::auth::Identifier;
 use crate::auth::revocation::Revocations;
-use crate::config::settings::Config;
+use crate::config::settings::{Config, ConsoleSettings};
 use crate::limits::memory::MemoryStore;
 use crate::limits::redis::RedisStore;
 use crate::limits::{Limits, Shared};
@@ -18,17 +18,24 @@ use crate::pipeline::Admission;
 use crate::policy::route::{Destination, Route};
 use crate::policy::upstream::Upstream;
 use crate::ports::{Clock, SystemClock};
+use crate::proxy::history::History;
 use crate::proxy::pool::Pool;
 use crate::redis::Link;
 use crate::telemetry::meters::RouteMeters;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::recent::{Recent, Watched};
 
 /// How long a new configuration may take to reach its servers and its Redis before it is put in force all the same.
 const SETTLING: Duration = Duration::from_secs(1);
 
 /// The parts that outlive every configuration.
 pub struct Foundation {
-    pub(super) metrics: Arc<Metrics>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What has happened lately.
+    pub recent: Arc<Recent>,
+    /// What was reloaded.
+    pub history: History,
     clock: Arc<dyn Clock>,
     embedded: Arc<MemoryStore>,
     replica_id: String,
@@ -53,6 +60,8 @@ impl Foundation {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,
+            recent: Arc::default(),
+            history: History::default(),
             clock: Arc::new(SystemClock::default()),
             embedded: Arc::default(),
             replica_id: uuid::Uuid::now_v7().to_string(),
@@ -106,6 +115,7 @@ impl Snapshot {
             }
         });
         let limits = Arc::new(Limits::new(shared, Arc::clone(&foundation.embedded), clock()));
+        foundation.recent.watch(watched(config.console));
         let admission = Admission { policy: Arc::clone(&config.policy), identifier, limits };
         let meters = config.policy.routes.iter().map(|route| meters(route, &config, &foundation.metrics)).collect();
         Self { config, admission, pools, meters, link, revocations }
@@ -122,6 +132,16 @@ impl Snapshot {
     /// The series of a route.
     pub(super) fn meters(&self, route: Option<&Route>) -> Option<&RouteMeters> {
         self.meters.get(route?.number)
+    }
+
+    /// Every upstream with the state of its servers.
+    pub fn pools(&self) -> &[Arc<Pool>] {
+        &self.pools
+    }
+
+    /// How many gateways share the store, as far as it is known; `None` without one.
+    pub fn replicas(&self) -> Option<u32> {
+        self.link.as_ref().map(|link| link.replicas())
     }
 
     /// Writes down what is not written down yet, before the process ends.
@@ -144,6 +164,14 @@ fn meters(route: &Route, config: &Config, metrics: &Metrics) -> RouteMeters {
         Destination::RateLimits => None,
     };
     RouteMeters::new(metrics, &route.name, upstream.map(|upstream| &*upstream.name))
+}
+
+fn watched(console: ConsoleSettings) -> Watched {
+    match console {
+        ConsoleSettings { enabled: false, .. } => Watched::Nothing,
+        ConsoleSettings { workspaces: false, .. } => Watched::Refusals,
+        ConsoleSettings { .. } => Watched::Workspaces,
+    }
 }
 
 fn is_same(one: Option<&Arc<Link>>, other: Option<&Arc<Link>>) -> bool {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::Method;
 use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
@@ -157,6 +158,11 @@ impl Metrics {
         // Encoding into memory fails for invalid families only, and ours are registered.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         text
+    }
+
+    /// Everything, as values.
+    pub fn families(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
     }
 
     /// Counts the rarer things that a finished request can have had; [`RouteMeters`] count what all of them have.

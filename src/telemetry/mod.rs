@@ -3,10 +3,13 @@
 //! Nothing on the request's way logs or counts by itself, so what is told is what happened, and no other place can let a secret slip.
 
 pub mod access;
+pub mod busiest;
+mod counts;
 mod export;
 pub mod log;
 pub mod meters;
 pub mod metrics;
+pub mod recent;
 mod spans;
 mod text;
 
@@ -25,6 +28,7 @@ use crate::telemetry::access::AccessLog;
 use crate::telemetry::export::Exporter;
 use crate::telemetry::meters::RouteMeters;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::recent::Recent;
 use crate::trace::Trace;
 
 /// Records what requests came to.
@@ -33,6 +37,7 @@ pub struct Telemetry {
     pub metrics: Arc<Metrics>,
     /// The series of requests without a route.
     pub unrouted: RouteMeters,
+    recent: Arc<Recent>,
     access: AccessLog,
     exporter: ArcSwapOption<Exporter>,
 }
@@ -83,10 +88,10 @@ pub struct UpstreamUse<'a> {
 pub const CLIENT_GONE: u16 = 499;
 
 impl Telemetry {
-    /// Counts in `metrics` and writes to `access`; traces nothing until [`Telemetry::export`].
-    pub fn new(metrics: Arc<Metrics>, access: AccessLog) -> Self {
+    /// Counts in `metrics`, remembers in `recent` and writes to `access`; traces nothing until [`Telemetry::export`].
+    pub fn new(metrics: Arc<Metrics>, recent: Arc<Recent>, access: AccessLog) -> Self {
         let unrouted = RouteMeters::new(&metrics, &NO_ROUTE.into(), None);
-        Self { metrics, unrouted, access, exporter: ArcSwapOption::empty() }
+        Self { metrics, unrouted, recent, access, exporter: ArcSwapOption::empty() }
     }
 
     /// Sends spans where `settings` say from now on; without them nowhere. What an exporter of other settings holds it still delivers.
@@ -117,6 +122,7 @@ impl Telemetry {
     pub fn record(&self, outcome: &Outcome<'_>) {
         outcome.meters.record(&self.metrics, outcome);
         self.metrics.record(outcome);
+        self.recent.note(outcome);
         self.access.write(outcome);
         if let Some(steps) = outcome.trail.trace.steps()
             && let Some(exporter) = &*self.exporter.load()

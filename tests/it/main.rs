@@ -12,9 +12,11 @@
 mod harness;
 
 mod balancing;
+mod browser;
 mod checking;
 mod clocks;
 mod commands;
+mod console;
 mod cors;
 mod credentials;
 mod databases;

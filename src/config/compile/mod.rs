@@ -17,7 +17,7 @@ use crate::config::problem::{Problem, did_you_mean, one_of};
 use crate::config::read::Reading;
 use crate::config::redis_url::{RedisUrl, Shape};
 use crate::config::settings::{
-    Config, LinkSettings, LinkTls, ProcessSettings, RedisSettings, RequestBounds, TrustedProxies,
+    Config, ConsoleSettings, LinkSettings, LinkTls, ProcessSettings, RedisSettings, RequestBounds, TrustedProxies,
 };
 use crate::config::units::{Bytes, Secret, Threads};
 use crate::config::yaml::Node;
@@ -34,10 +34,10 @@ const DEFAULT_DEADLINE_MS: u64 = 25;
 const DEFAULT_KEY_PREFIX: &str = "mb:";
 
 /// Compiles a reading. What cannot be compiled is noted in `problems` and replaced by something harmless, so that the rest is
-/// checked too; whether the result may be used is for the caller to decide by the problems.
-pub fn compile(reading: &Reading, problems: &mut Vec<Problem>) -> Config {
+/// checked too; whether the result may be used is for the caller to decide by the problems. `digest` is that of the text.
+pub fn compile(reading: &Reading, digest: [u8; 32], problems: &mut Vec<Problem>) -> Config {
     let mut compiler = Compiler { tree: &reading.tree, problems };
-    compiler.config(&reading.document)
+    compiler.config(&reading.document, digest)
 }
 
 struct Compiler<'a> {
@@ -46,7 +46,7 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn config(&mut self, document: &Document) -> Config {
+    fn config(&mut self, document: &Document, digest: [u8; 32]) -> Config {
         self.presence(document);
         let process = self.process(document);
         let redis = self.redis(&document.redis);
@@ -66,6 +66,7 @@ impl Compiler<'_> {
                 cors,
             }),
             process,
+            console: ConsoleSettings { enabled: document.console.enabled, workspaces: document.console.workspaces },
             request: self.request(document),
             redis,
             auth,
@@ -75,6 +76,7 @@ impl Compiler<'_> {
             tracing: self.tracing(&document.observability.tracing),
             grace: document.shutdown.grace.0,
             hand_over: document.hand_over.as_ref().map(|hand_over| hand_over.socket.clone()),
+            digest,
         }
     }
 

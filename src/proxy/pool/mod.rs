@@ -6,6 +6,7 @@
 mod circuit;
 mod keepers;
 mod server;
+pub mod state;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -44,6 +44,8 @@ pub struct Server {
     pub(super) failures: AtomicU32,
     pub(super) ejections_in_a_row: AtomicU32,
     pub(super) ejected_until: AtomicU64,
+    /// How long it took to answer lately, in microseconds; 0 where it has not.
+    pub(super) latency: AtomicU64,
 }
 
 /// A connection without a request.
@@ -74,6 +76,7 @@ impl Server {
             failures: AtomicU32::new(0),
             ejections_in_a_row: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
+            latency: AtomicU64::new(0),
         };
         match &server.address {
             ServerAddress::Unix(path) => server.found(Endpoint::Unix(path.clone())),

@@ -1,6 +1,7 @@
 //! What the tests stand on: the gateway as a process, backends that record, a client that shows every byte, real stores.
 
 pub mod backend;
+pub mod browser;
 pub mod certificates;
 pub mod client;
 pub mod collector;
