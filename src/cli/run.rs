@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use tokio::runtime::{Builder, Runtime};
+
 use crate::cli::Failure;
 use crate::cli::check::load;
 use crate::config::settings::Config;
@@ -42,12 +44,16 @@ pub(super) fn serve(
         tracing::warn!("{}", warnings.trim_end());
     }
     ready(&bound)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.process.threads)
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start worker threads: {error}"))?;
+    let runtime = runtime(config.process.threads).map_err(|error| format!("cannot start worker threads: {error}"))?;
     let served = runtime.block_on(server::run(bound, config, path, log));
     runtime.shutdown_background();
     Ok(served?)
+}
+
+/// One worker needs no scheduler that could hand its work to another.
+fn runtime(threads: usize) -> std::io::Result<Runtime> {
+    match threads {
+        1 => Builder::new_current_thread().enable_all().build(),
+        more => Builder::new_multi_thread().worker_threads(more).enable_all().build(),
+    }
 }

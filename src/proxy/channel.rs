@@ -15,6 +15,8 @@ use crate::policy::fields::Fields;
 /// The least room for a read, and the most.
 const LEAST_READ: usize = 4 << 10;
 const MOST_READ: usize = 64 << 10;
+/// Room for the first octets of a connection that was idle.
+const AT_REST: usize = 64;
 /// Content up to this length is copied behind what is waiting to be sent, so that both leave in one write.
 const WORTH_COPYING: usize = 8 << 10;
 
@@ -59,6 +61,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
             _ => self.room,
         };
         Ok(read)
+    }
+
+    /// The same for a connection that is likely to stay silent: its buffers are given back, and what comes first is read into a small one.
+    pub(super) async fn fill_at_rest(&mut self) -> io::Result<usize> {
+        if self.read.is_empty() {
+            self.read = BytesMut::with_capacity(AT_REST);
+            self.out = BytesMut::new();
+        }
+        self.stream.read_buf(&mut self.read).await
     }
 
     /// Whether something waits to be sent.

@@ -38,6 +38,8 @@ const LAST_REQUEST: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 32 << 20;
 const READ: usize = 4096;
+/// How long a connection keeps its buffers for the next request.
+const BUSY: Duration = Duration::from_millis(500);
 /// What an HTTP/2 client begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -125,13 +127,15 @@ impl Edge {
     }
 
     /// One connection: request after request until one side has enough.
+    ///
+    /// What does not go on all the time is on the heap, so that an idle connection does not hold the room for it.
     async fn connection(&self, stream: Stream, peer: IpAddr, shutdown: &ShutdownWatch) {
         let origin = Origin { peer: Peer::new(peer), is_tls: self.tls.is_some(), in_flight: self.in_flight.clone() };
         let mut channel = Channel::new(stream);
         if self.speaks_http2(&mut channel, shutdown).await {
             let connection = Multiplexed { gateway: &self.gateway, origin: &origin, shutdown };
             let (stream, read) = channel.into_parts();
-            return connection.serve(Rewound::new(read, stream)).await;
+            return Box::pin(connection.serve(Rewound::new(read, stream))).await;
         }
         loop {
             let bounds = self.gateway.live.load().config.request.clone();
@@ -146,7 +150,7 @@ impl Edge {
             };
             let verdict = head.flaw.take().map_or(Ok(()), Err);
             let mut request = Http1::new(channel, *head);
-            let ending = self.gateway.serve(Wire::Http1(&mut request), &origin, verdict).await;
+            let ending = Box::pin(self.gateway.serve(Wire::Http1(&mut request), &origin, verdict)).await;
             if ending != Ending::Whole {
                 // Dropped as it is: whoever has half an answer is not to take it for a whole one.
                 return;
@@ -215,7 +219,7 @@ impl ServerApp for Edge {
         match self.connections.take(most, &self.open) {
             Some(_seat) => {
                 let (stream, peer) = self.introduce(stream, peer).await?;
-                let stream = self.encrypt(stream).await?;
+                let stream = Box::pin(self.encrypt(stream)).await?;
                 self.connection(stream, peer, shutdown).await;
             }
             None => self.turn_away(stream, peer).await,
@@ -294,9 +298,16 @@ async fn first_bytes(channel: &mut Channel<Stream>, idle: Duration, shutdown: &S
         let _ = shutdown.wait_for(|is_over| *is_over).await;
         tokio::time::sleep(LAST_REQUEST).await;
     };
+    let first = async {
+        match timeout(idle.min(BUSY), channel.fill()).await {
+            Ok(read) => matches!(read, Ok(1..)),
+            // Most of its time a kept connection is idle; it costs little then.
+            Err(_) => matches!(timeout(idle.saturating_sub(BUSY), channel.fill_at_rest()).await, Ok(Ok(1..))),
+        }
+    };
     tokio::select! {
         biased;
-        read = timeout(idle, channel.fill()) => matches!(read, Ok(Ok(1..))),
+        has_come = first => has_come,
         () = draining => false,
     }
 }

@@ -165,7 +165,7 @@ impl Metrics {
         self.registry.gather()
     }
 
-    /// Counts the rarer things that a finished request can have had; [`RouteMeters`] count what all of them have.
+    /// Counts the rarer things that a finished request can have had; [`RouteMeters`](super::meters::RouteMeters) count what all of them have.
     pub fn record(&self, outcome: &Outcome<'_>) {
         if let Some(refusal) = outcome.refusal {
             let route = outcome.trail.route.as_ref().map_or(NO_ROUTE, |route| &route.name);
