@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod run;
+mod schema;
 mod token;
 
 use std::io::Write as _;
@@ -40,6 +41,12 @@ enum Command {
     /// Tokens for people: mint, inspect, digest, revoke.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Prints the JSON Schema of gateway.yaml, for editors.
+    Schema {
+        /// The same as a page to read.
+        #[arg(long)]
+        markdown: bool,
+    },
 }
 
 /// Which configuration.
@@ -72,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Run { config, upgrade } => run::run(&config.config, upgrade),
         Command::Check(argument) => check::check(&argument.config),
         Command::Token(command) => token::token(command),
+        Command::Schema { markdown } => schema::schema(markdown),
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,
