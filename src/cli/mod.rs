@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod openapi;
 mod run;
 mod schema;
 mod token;
@@ -47,6 +48,14 @@ enum Command {
         #[arg(long)]
         markdown: bool,
     },
+    /// Prints the OpenAPI 3.1 document of the routes: who may call them, their limits, errors and headers.
+    Openapi {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// Where clients reach the gateway, such as `https://api.example.com`.
+        #[arg(long, value_name = "URL")]
+        server: Option<String>,
+    },
 }
 
 /// Which configuration.
@@ -80,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Check(argument) => check::check(&argument.config),
         Command::Token(command) => token::token(command),
         Command::Schema { markdown } => schema::schema(markdown),
+        Command::Openapi { config, server } => openapi::openapi(&config.config, server.as_deref()),
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,

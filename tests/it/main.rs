@@ -37,6 +37,7 @@ mod introspection;
 mod limits;
 mod logging;
 mod monitoring;
+mod openapi;
 mod outages;
 mod paths;
 mod promises;
