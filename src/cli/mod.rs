@@ -5,13 +5,14 @@ mod demo;
 mod openapi;
 mod run;
 mod schema;
+mod shell;
 mod token;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// API gateway in front of the MailTrixy REST API.
 #[derive(Parser)]
@@ -56,6 +57,14 @@ enum Command {
         #[arg(long, value_name = "URL")]
         server: Option<String>,
     },
+    /// Prints what a shell needs to complete these commands: mailtrixy-gateway completions bash > /etc/bash_completion.d/mailtrixy-gateway
+    Completions {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page: mailtrixy-gateway man > /usr/local/share/man/man1/mailtrixy-gateway.1
+    Man,
 }
 
 /// Which configuration.
@@ -90,6 +99,8 @@ pub fn main() -> ExitCode {
         Command::Token(command) => token::token(command),
         Command::Schema { markdown } => schema::schema(markdown),
         Command::Openapi { config, server } => openapi::openapi(&config.config, server.as_deref()),
+        Command::Completions { shell } => shell::completions(Arguments::command(), shell),
+        Command::Man => shell::man(Arguments::command()),
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,

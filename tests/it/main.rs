@@ -49,6 +49,7 @@ mod reloading;
 mod revocation;
 mod schema;
 mod series;
+mod shell;
 mod signatures;
 mod smuggling;
 mod standing;
