@@ -27,6 +27,7 @@ mod figures;
 mod floods;
 mod forwarding;
 mod golden;
+mod guides;
 mod handing_over;
 mod hostile;
 mod house;
