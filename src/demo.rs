@@ -63,6 +63,8 @@ async fn accept(name: &'static str, listener: TcpListener) {
 
 async fn answer(service: &'static str, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
+    // A server that answers without having read the body closes the connection, as whoever sends the next request on it will notice.
+    let body = read(body).await;
     let path = head.uri.path().strip_prefix("/api/v1").unwrap_or(head.uri.path()).to_owned();
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let mut response = match (service, &head.method, segments.as_slice()) {
@@ -74,7 +76,7 @@ async fn answer(service: &'static str, request: Request<Incoming>) -> Response<B
         }
         ("contacts", &Method::GET, ["contacts"]) => collection(head.uri.query().unwrap_or_default(), &CONTACTS),
         ("contacts", &Method::GET, ["contacts", id]) => contact(id),
-        ("contacts", &Method::POST, ["contacts"]) => create_contact(&read(body).await),
+        ("contacts", &Method::POST, ["contacts"]) => create_contact(&body),
         ("campaigns", &Method::GET, ["campaigns"]) => collection(head.uri.query().unwrap_or_default(), &CAMPAIGNS),
         ("campaigns", &Method::POST, ["campaigns", id, "send"]) => {
             json_answer(StatusCode::ACCEPTED, &json!({"success": true, "data": {"id": id, "status": "sending"}}))

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod limits;
+pub mod openapi;
 pub mod pipeline;
 pub mod policy;
 pub mod ports;

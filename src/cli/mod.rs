@@ -2,14 +2,17 @@
 
 mod check;
 mod demo;
+mod openapi;
 mod run;
+mod schema;
+mod shell;
 mod token;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// API gateway in front of the MailTrixy REST API.
 #[derive(Parser)]
@@ -40,6 +43,28 @@ enum Command {
     /// Tokens for people: mint, inspect, digest, revoke.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Prints the JSON Schema of gateway.yaml, for editors.
+    Schema {
+        /// The same as a page to read.
+        #[arg(long)]
+        markdown: bool,
+    },
+    /// Prints the OpenAPI 3.1 document of the routes: who may call them, their limits, errors and headers.
+    Openapi {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// Where clients reach the gateway, such as `https://api.example.com`.
+        #[arg(long, value_name = "URL")]
+        server: Option<String>,
+    },
+    /// Prints what a shell needs to complete these commands: mailtrixy-gateway completions bash > /etc/bash_completion.d/mailtrixy-gateway
+    Completions {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page: mailtrixy-gateway man > /usr/local/share/man/man1/mailtrixy-gateway.1
+    Man,
 }
 
 /// Which configuration.
@@ -72,6 +97,10 @@ pub fn main() -> ExitCode {
         Command::Run { config, upgrade } => run::run(&config.config, upgrade),
         Command::Check(argument) => check::check(&argument.config),
         Command::Token(command) => token::token(command),
+        Command::Schema { markdown } => schema::schema(markdown),
+        Command::Openapi { config, server } => openapi::openapi(&config.config, server.as_deref()),
+        Command::Completions { shell } => shell::completions(Arguments::command(), shell),
+        Command::Man => shell::man(Arguments::command()),
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,

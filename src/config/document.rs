@@ -6,34 +6,41 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::config::units::{Bytes, OneOrMany, Secret, Span, Threads};
 
 /// The whole file.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("required" = ["version", "listeners", "routes"]))]
 pub struct Document {
     /// The version of this format: 1.
     #[serde(default)]
+    #[schemars(extend("const" = 1))]
     pub version: Option<u32>,
     /// Worker threads: `auto` is one a core.
     #[serde(default)]
     pub threads: Threads,
     /// Where clients connect.
     #[serde(default)]
+    #[schemars(length(min = 1))]
     pub listeners: Vec<ListenerDocument>,
     /// The console, /metrics, /livez and /readyz; never on a public listener.
     #[serde(default)]
+    #[schemars(extend("default" = {"address": "127.0.0.1:9090"}))]
     pub admin: Option<AdminDocument>,
     /// What the console shows, at / of the admin listener.
     #[serde(default)]
     pub console: ConsoleDocument,
     /// Every route's path is below it.
     #[serde(default)]
+    #[schemars(regex(pattern = "^(/|$)"), extend("default" = ""), example = "/api/v1")]
     pub base_path: Option<String>,
     /// Networks whose X-Forwarded-For and X-Forwarded-Proto are believed.
     #[serde(default)]
+    #[schemars(with = "Vec<String>", inner(regex(pattern = "^[0-9A-Fa-f:.]+/[0-9]{1,3}$")), example = ["10.0.0.0/8"])]
     pub trusted_proxies: Vec<IpNet>,
     /// What a client may send, before anything else is looked at.
     #[serde(default)]
@@ -49,6 +56,7 @@ pub struct Document {
     pub scopes: Vec<String>,
     /// Name → limit.
     #[serde(default)]
+    #[schemars(extend("propertyNames" = {"pattern": "^[A-Za-z0-9._-]{1,64}$", "not": {"const": "none"}}))]
     pub limits: BTreeMap<String, LimitDocument>,
     /// What is told about limits beside X-RateLimit-*.
     #[serde(default)]
@@ -64,9 +72,11 @@ pub struct Document {
     pub errors: ErrorsDocument,
     /// Name → backend service.
     #[serde(default)]
+    #[schemars(extend("propertyNames" = {"pattern": "^[A-Za-z0-9._-]{1,64}$"}))]
     pub upstreams: BTreeMap<String, UpstreamDocument>,
-    /// Name → route.
+    /// Name → route. The most specific path whose methods take the request wins, whatever the order.
     #[serde(default)]
+    #[schemars(extend("minProperties" = 1, "propertyNames" = {"pattern": "^[A-Za-z0-9._-]{1,64}$", "not": {"const": "none"}}))]
     pub routes: BTreeMap<String, RouteDocument>,
     /// Log and tracing.
     #[serde(default)]
@@ -80,10 +90,14 @@ pub struct Document {
 }
 
 /// One of `listeners:`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerDocument {
-    /// `ip:port`
+    /// `ip:port`: `0.0.0.0:8080`, `[::]:8080`.
+    #[schemars(
+        regex(pattern = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$"),
+        example = "0.0.0.0:8080"
+    )]
     pub address: String,
     /// Certificates, for an encrypted one.
     #[serde(default)]
@@ -93,11 +107,12 @@ pub struct ListenerDocument {
     pub http2: Option<Http2Document>,
     /// Load balancers in front, whose connections begin with a PROXY protocol header (v1 or v2); nobody else's may.
     #[serde(default)]
+    #[schemars(with = "Vec<String>", inner(regex(pattern = "^[0-9A-Fa-f:.]+/[0-9]{1,3}$")), example = ["10.0.0.0/8"])]
     pub proxy_protocol: Vec<IpNet>,
 }
 
 /// `http2:`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Http2Document {
     /// On a plain listener, with clients that know it beforehand (h2c).
@@ -107,7 +122,7 @@ pub enum Http2Document {
 }
 
 /// `tls:` of a listener
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsDocument {
     /// A file in PEM: the certificate, then its chain.
@@ -126,7 +141,7 @@ pub struct TlsDocument {
 }
 
 /// One of `certificates:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateDocument {
     /// A file in PEM: the certificate, then its chain.
@@ -136,7 +151,7 @@ pub struct CertificateDocument {
 }
 
 /// `min_version:`
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
 pub enum MinVersionDocument {
     /// TLS 1.2
     #[default]
@@ -148,15 +163,19 @@ pub enum MinVersionDocument {
 }
 
 /// `admin:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminDocument {
-    /// `ip:port`
+    /// `ip:port`, where only those reach it who may.
+    #[schemars(
+        regex(pattern = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$"),
+        example = "127.0.0.1:9090"
+    )]
     pub address: String,
 }
 
 /// `console:`
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConsoleDocument {
     /// Whether there is one.
@@ -172,12 +191,13 @@ impl Default for ConsoleDocument {
 }
 
 /// `request:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RequestDocument {
     /// Bytes of request line and headers.
     pub header_bytes: Bytes,
     /// Number of header fields.
+    #[schemars(range(min = 1, max = 256))]
     pub headers: usize,
     /// Bytes of body; a route may set its own.
     pub body_bytes: Bytes,
@@ -188,8 +208,10 @@ pub struct RequestDocument {
     /// Keep-alive without a request.
     pub idle_timeout: Span,
     /// Open connections.
+    #[schemars(range(min = 1))]
     pub connections: usize,
     /// Requests at the same time; above it 503 at once.
+    #[schemars(range(min = 1))]
     pub in_flight: usize,
 }
 
@@ -210,11 +232,13 @@ impl Default for RequestDocument {
 }
 
 /// `redis:`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("not" = {"required": ["url", "url_file"]}))]
 pub struct RedisDocument {
     /// `redis://[user:password@]host:port[/db]`, `redis+sentinel://host:port,host:port/service`, `redis+cluster://host:port,host:port`, or
     /// `rediss…` for TLS; empty for none.
+    #[schemars(example = "redis://127.0.0.1:6379")]
     pub url: Option<Secret>,
     /// A file that holds the url.
     pub url_file: Option<PathBuf>,
@@ -223,13 +247,15 @@ pub struct RedisDocument {
     /// For a `rediss://` url.
     pub tls: LinkTlsDocument,
     /// For one decision; then `on_store_failure` decides.
+    #[schemars(extend("default" = "25ms"))]
     pub deadline: Option<Span>,
     /// In front of every key.
+    #[schemars(regex(pattern = "^[^{}]*$"), extend("default" = "mb:"))]
     pub key_prefix: Option<String>,
 }
 
 /// `redis.tls:`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LinkTlsDocument {
     /// Certificates to trust instead of the machine's own, in PEM.
@@ -241,16 +267,19 @@ pub struct LinkTlsDocument {
 }
 
 /// `auth:`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthDocument {
     /// What every token begins with.
+    #[schemars(regex(pattern = "^[A-Za-z0-9_-]*$"), extend("default" = "mb_"))]
     pub token_prefix: Option<String>,
     /// What is asked of the crc32b of an opaque token.
+    #[schemars(extend("default" = "if_present"))]
     pub checksum: Option<ChecksumDocument>,
     /// Asked in this order; the first that knows the token decides.
     pub sources: Vec<SourceDocument>,
     /// The age at which an opaque token ends, counted from created_at; 0 for none.
+    #[schemars(extend("default" = 0), example = "4h")]
     pub expiration: Option<Span>,
     /// How long what was found out is believed.
     pub cache: CacheDocument,
@@ -261,12 +290,14 @@ pub struct AuthDocument {
 }
 
 /// `auth.look_ups:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LookUpsDocument {
     /// Look-ups of tokens that were never seen, a second; above it 503.
+    #[schemars(range(min = 1))]
     pub per_second: u32,
-    /// At the same time.
+    /// Look-ups at the same time; above it 503.
+    #[schemars(range(min = 1))]
     pub in_flight: usize,
 }
 
@@ -277,7 +308,7 @@ impl Default for LookUpsDocument {
 }
 
 /// `auth.failures:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FailuresDocument {
     /// Unknown tokens from one address (IPv6 by /64) before its next one is 429 without a look-up; 0 for no bound.
@@ -291,7 +322,7 @@ impl Default for FailuresDocument {
 }
 
 /// `auth.checksum`
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChecksumDocument {
     /// Every opaque token has one.
@@ -303,7 +334,7 @@ pub enum ChecksumDocument {
 }
 
 /// One of `auth.sources:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceDocument {
     /// `mb_` + JWT, verified here.
@@ -319,15 +350,19 @@ pub enum SourceDocument {
 }
 
 /// `signed:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{"required": ["keys"]}, {"required": ["jwks"]}]))]
 pub struct SignedDocument {
     /// The `iss` of our tokens.
+    #[schemars(length(min = 1))]
     pub issuer: String,
     /// The `aud` of our tokens.
+    #[schemars(length(min = 1))]
     pub audience: String,
     /// How far clocks may differ.
     #[serde(default)]
+    #[schemars(extend("default" = "30s"))]
     pub leeway: Option<Span>,
     /// The keys tokens may be signed with.
     #[serde(default)]
@@ -338,19 +373,26 @@ pub struct SignedDocument {
 }
 
 /// `jwks:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JwksDocument {
     /// A JWK Set (RFC 7517) by https, or by http from this machine.
     pub url: String,
     /// How often it is read again.
     #[serde(default)]
+    #[schemars(extend("default" = "5m"))]
     pub refresh: Option<Span>,
 }
 
 /// One of `keys:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    {"required": ["secret"]},
+    {"required": ["secret_file"]},
+    {"required": ["public_key"]},
+    {"required": ["public_key_file"]},
+]))]
 pub struct KeyDocument {
     /// The `kid` of tokens signed with it.
     pub id: String,
@@ -371,7 +413,7 @@ pub struct KeyDocument {
 }
 
 /// `algorithm:`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[expect(missing_docs, reason = "the names of RFC 7518 and RFC 8037")]
 pub enum AlgorithmDocument {
     HS256,
@@ -381,7 +423,7 @@ pub enum AlgorithmDocument {
 }
 
 /// `redis:` as a token source
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RedisSourceDocument {
     /// In front of the digest, as it stands (redis.key_prefix is not added).
@@ -395,8 +437,9 @@ impl Default for RedisSourceDocument {
 }
 
 /// `sql:` as a token source
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["url"]}, {"required": ["url_file"]}]))]
 pub struct SqlSourceDocument {
     /// `mysql://…` or `postgres://…`
     #[serde(default)]
@@ -409,9 +452,11 @@ pub struct SqlSourceDocument {
     pub query: Option<String>,
     /// For one look-up.
     #[serde(default)]
+    #[schemars(extend("default" = "500ms"))]
     pub timeout: Option<Span>,
-    /// Connections.
+    /// How many connections there are at the most.
     #[serde(default)]
+    #[schemars(range(min = 1), extend("default" = 16))]
     pub pool: Option<u32>,
     /// Whether last_used_at is kept up to date, in batches.
     #[serde(default)]
@@ -419,8 +464,14 @@ pub struct SqlSourceDocument {
 }
 
 /// `introspection:` as a token source
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    {"required": ["secret"]},
+    {"required": ["secret_file"]},
+    {"required": ["client_id", "client_secret"]},
+    {"required": ["client_id", "client_secret_file"]},
+]))]
 pub struct IntrospectionSourceDocument {
     /// The endpoint, by https, or by http on this machine.
     pub url: String,
@@ -441,11 +492,12 @@ pub struct IntrospectionSourceDocument {
     pub secret_file: Option<PathBuf>,
     /// For one question.
     #[serde(default)]
+    #[schemars(extend("default" = "500ms"))]
     pub timeout: Option<Span>,
 }
 
 /// `file:` as a token source
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSourceDocument {
     /// YAML with `tokens:`.
@@ -453,7 +505,7 @@ pub struct FileSourceDocument {
 }
 
 /// `auth.cache:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CacheDocument {
     /// How long a known token is believed without asking again.
@@ -461,6 +513,7 @@ pub struct CacheDocument {
     /// How long an unknown one stays unknown.
     pub negative_ttl: Span,
     /// How many tokens are kept.
+    #[schemars(range(min = 1))]
     pub entries: usize,
     /// How much longer a known token is believed while its store cannot be asked.
     pub stale_cap: Span,
@@ -479,12 +532,14 @@ impl Default for CacheDocument {
 }
 
 /// One of `limits:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LimitDocument {
     /// How many pass in one window.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub requests: u32,
-    /// How long a window is.
+    /// How long a window is: 1s to 31d, in whole seconds.
+    #[schemars(example = "1m")]
     pub per: Span,
     /// Whose requests are counted together.
     #[serde(default)]
@@ -493,6 +548,7 @@ pub struct LimitDocument {
     #[serde(default)]
     pub algorithm: AlgorithmOfLimitDocument,
     /// How many of a `gcra` limit may come at once; `requests` if it is not said.
+    #[schemars(range(min = 1))]
     pub burst: Option<u32>,
     /// What happens when the store cannot decide.
     #[serde(default)]
@@ -503,7 +559,7 @@ pub struct LimitDocument {
 }
 
 /// `by:`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ByDocument {
     /// All tokens of a workspace.
@@ -518,7 +574,7 @@ pub enum ByDocument {
 }
 
 /// `algorithm:` of a limit
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AlgorithmOfLimitDocument {
     /// A window from the first hit.
@@ -531,7 +587,7 @@ pub enum AlgorithmOfLimitDocument {
 }
 
 /// `mode:`
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ModeDocument {
     /// It refuses.
@@ -542,7 +598,7 @@ pub enum ModeDocument {
 }
 
 /// `on_store_failure:`
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnStoreFailureDocument {
     /// Each replica counts its share.
@@ -555,7 +611,7 @@ pub enum OnStoreFailureDocument {
 }
 
 /// `rate_limit_headers:`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RateLimitHeadersDocument {
     /// RateLimit and RateLimit-Policy of draft-ietf-httpapi-ratelimit-headers as well.
@@ -563,20 +619,24 @@ pub struct RateLimitHeadersDocument {
 }
 
 /// `rate_limit_endpoint:`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RateLimitEndpointDocument {
     /// Below `base_path`; empty for none.
+    #[schemars(extend("default" = "/rate-limits"))]
     pub path: Option<String>,
 }
 
 /// `cors:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["origins"]))]
 pub struct CorsDocument {
     /// Exact origins, or `*` alone.
+    #[schemars(length(min = 1), example = ["https://app.example.com"])]
     pub origins: Vec<String>,
     /// What their pages may do.
+    #[schemars(extend("items" = {"enum": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]}))]
     pub methods: Vec<String>,
     /// Which fields they may send.
     pub headers: Vec<String>,
@@ -609,7 +669,7 @@ impl Default for CorsDocument {
 }
 
 /// `errors:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ErrorsDocument {
     /// What happens to a backend's own error bodies.
@@ -625,7 +685,7 @@ impl Default for ErrorsDocument {
 }
 
 /// `errors.backend`
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BackendErrorsDocument {
     /// They become envelopes.
@@ -635,10 +695,11 @@ pub enum BackendErrorsDocument {
 }
 
 /// One of `upstreams:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamDocument {
     /// `host:port` or `unix:/path` each, with `?weight=2` for more than its part.
+    #[schemars(length(min = 1), example = ["127.0.0.1:9101", "10.0.0.7:8080?weight=2", "unix:/run/app.sock"])]
     pub servers: Vec<String>,
     /// How connections are encrypted; left out, they are not. Servers are always verified.
     #[serde(default)]
@@ -652,14 +713,17 @@ pub struct UpstreamDocument {
     /// How long to wait.
     #[serde(default)]
     pub timeouts: TimeoutsDocument,
-    /// How many requests one server may have at a time.
+    /// How many requests one server may have at a time; any number if it is not said.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub in_flight: Option<usize>,
-    /// How long one more waits before it is refused.
+    /// How long one more waits before it is refused with 503; needs `in_flight`.
     #[serde(default)]
+    #[schemars(extend("default" = "100ms"))]
     pub in_flight_wait: Option<Span>,
     /// How many further servers are tried.
     #[serde(default)]
+    #[schemars(range(max = 10), extend("default" = 1))]
     pub retries: Option<u32>,
     /// Active checks.
     #[serde(default)]
@@ -673,7 +737,7 @@ pub struct UpstreamDocument {
 }
 
 /// `tls:` of an upstream
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerTlsDocument {
     /// A file in PEM: who may have signed the servers' certificates. Left out: whom this machine trusts.
@@ -691,7 +755,7 @@ pub struct ServerTlsDocument {
 }
 
 /// `http2:` of an upstream
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ServerHttp2Document {
     /// Not at all.
@@ -704,10 +768,11 @@ pub enum ServerHttp2Document {
 }
 
 /// `circuit:`
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CircuitDocument {
     /// Requests in a row, of all servers together, that failed.
+    #[schemars(range(min = 1))]
     pub failures: u32,
     /// How long requests are refused at once then, before one is let through to try.
     #[serde(rename = "for")]
@@ -715,7 +780,7 @@ pub struct CircuitDocument {
 }
 
 /// `balance:`
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BalanceDocument {
     /// One after the other.
@@ -728,7 +793,7 @@ pub enum BalanceDocument {
 }
 
 /// `timeouts:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TimeoutsDocument {
     /// To be connected.
@@ -752,7 +817,7 @@ impl Default for TimeoutsDocument {
 }
 
 /// `timeouts:` of a route
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteTimeoutsDocument {
     /// To the head of the answer, and between two reads of its body.
@@ -764,33 +829,40 @@ pub struct RouteTimeoutsDocument {
 }
 
 /// `health:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HealthDocument {
     /// What is asked for.
+    #[schemars(regex(pattern = "^/"), example = "/up")]
     pub path: String,
     /// What a healthy server answers; left out, 200 to 399.
     #[serde(default)]
+    #[schemars(range(min = 200, max = 999))]
     pub status: Option<u16>,
     /// Between two checks of one server.
     #[serde(default)]
+    #[schemars(extend("default" = "5s"))]
     pub every: Option<Span>,
     /// For one check.
     #[serde(default)]
+    #[schemars(extend("default" = "1s"))]
     pub timeout: Option<Span>,
     /// Failures in a row until a server is out.
     #[serde(default)]
+    #[schemars(range(min = 1), extend("default" = 3))]
     pub unhealthy_after: Option<u32>,
     /// Successes in a row until it is back.
     #[serde(default)]
+    #[schemars(range(min = 1), extend("default" = 2))]
     pub healthy_after: Option<u32>,
 }
 
 /// `eject:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EjectDocument {
     /// Failures in a row until a server is left out.
+    #[schemars(range(min = 1))]
     pub failures: u32,
     /// How long it is left out.
     #[serde(rename = "for")]
@@ -804,13 +876,16 @@ impl Default for EjectDocument {
 }
 
 /// One of `routes:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["scope"]}, {"required": ["access"]}]))]
 pub struct RouteDocument {
     /// Below base_path: literal segments, `{name}` for one, a last `**` for the path itself and all below it.
+    #[schemars(regex(pattern = "^/"), example = "/contacts/**", example = "/campaigns/{id}/send")]
     pub path: String,
-    /// Left out: every method.
+    /// Which methods it takes; GET takes HEAD too. Left out: every method.
     #[serde(default)]
+    #[schemars(length(min = 1), extend("items" = {"enum": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]}))]
     pub methods: Vec<String>,
     /// The scope a token needs.
     #[serde(default)]
@@ -820,8 +895,10 @@ pub struct RouteDocument {
     pub access: Option<AccessDocument>,
     /// A name, a list, or `none`; left out it is `general`.
     #[serde(default)]
+    #[schemars(extend("default" = "general"), example = &"none")]
     pub limit: Option<OneOrMany>,
     /// How many requests of its limits one request counts as.
+    #[schemars(range(min = 1), extend("default" = 1))]
     pub cost: Option<u32>,
     /// Where it leads.
     pub upstream: String,
@@ -843,7 +920,7 @@ pub struct RouteDocument {
 }
 
 /// `access:`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AccessDocument {
     /// Anybody.
@@ -853,15 +930,16 @@ pub enum AccessDocument {
 }
 
 /// `pagination:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PaginationDocument {
     /// What sort_by may name.
+    #[schemars(length(min = 1), inner(regex(pattern = "^[A-Za-z0-9_.-]+$")))]
     pub sort_by: Vec<String>,
 }
 
 /// `observability:`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObservabilityDocument {
     /// One line a request.
@@ -871,7 +949,7 @@ pub struct ObservabilityDocument {
 }
 
 /// `log:`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogDocument {
     /// For programs or for people.
@@ -879,11 +957,12 @@ pub struct LogDocument {
     /// The least level that is written.
     pub level: LevelDocument,
     /// The share of successes that is written; everything else always is.
+    #[schemars(range(min = 0, max = 1), extend("default" = 1))]
     pub sample: Option<f64>,
 }
 
 /// `format:`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FormatDocument {
     /// One JSON object a line.
@@ -894,7 +973,7 @@ pub enum FormatDocument {
 }
 
 /// `level:`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the levels everybody knows")]
 pub enum LevelDocument {
@@ -906,19 +985,20 @@ pub enum LevelDocument {
 }
 
 /// `tracing:`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TracingDocument {
     /// Where spans are sent; empty for nowhere.
     pub otlp: Option<String>,
     /// The share of requests that is traced, of those about which no caller has decided.
+    #[schemars(range(min = 0, max = 1), extend("default" = 0.01))]
     pub sample: Option<f64>,
     /// What becomes of a caller's decision.
     pub parent: ParentDocument,
 }
 
 /// `parent:`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ParentDocument {
     /// It holds.
@@ -929,7 +1009,7 @@ pub enum ParentDocument {
 }
 
 /// `shutdown:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShutdownDocument {
     /// How long requests in flight have to finish after SIGTERM.
@@ -943,7 +1023,7 @@ impl Default for ShutdownDocument {
 }
 
 /// `hand_over:`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HandOverDocument {
     /// A path in a directory of its own.

@@ -8,6 +8,8 @@ pub mod document;
 pub mod problem;
 pub mod read;
 pub mod redis_url;
+pub mod reference;
+pub mod schema;
 pub mod settings;
 pub mod units;
 pub mod yaml;

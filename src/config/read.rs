@@ -23,7 +23,7 @@ pub struct Reading {
 /// Keys whose values are not shown, not even in a message about them.
 const SECRETS: [&str; 5] = ["secret", "client_secret", "password", "url", "otlp"];
 /// Keys that may be written without a value: an empty url is none.
-const MAY_BE_EMPTY: [&[&str]; 2] = [&["redis", "url"], &["observability", "tracing", "otlp"]];
+pub(super) const MAY_BE_EMPTY: [&[&str]; 2] = [&["redis", "url"], &["observability", "tracing", "otlp"]];
 
 /// Reads `text`. `None` when there is nothing to go on with; then `problems` says why. `blots` becomes what is not to be shown of it.
 pub fn read(

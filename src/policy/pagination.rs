@@ -17,8 +17,12 @@ pub struct Pagination {
 
 /// The parameters of the contract.
 const FIELDS: [&str; 4] = ["page", "per_page", "sort_by", "sort_order"];
-const MAX_PER_PAGE: u64 = 100;
-const DEFAULT_PER_PAGE: &str = "25";
+/// The greatest page: nine digits, which any database takes.
+pub const MAX_PAGE: u64 = 999_999_999;
+/// The most entries on a page.
+pub const MAX_PER_PAGE: u64 = 100;
+/// How many there are if it is not said.
+pub const DEFAULT_PER_PAGE: u64 = 25;
 const DEFAULT_SORT: &str = "created_at";
 
 impl Pagination {
@@ -32,6 +36,16 @@ impl Pagination {
         }
         let default_sort = sort_by.iter().find(|key| *key == DEFAULT_SORT).or(sort_by.first())?.clone();
         Some(Self { sort_by, default_sort })
+    }
+
+    /// What `sort_by` may name.
+    pub fn sort_by(&self) -> &[String] {
+        &self.sort_by
+    }
+
+    /// What `sort_by` is when it is left out.
+    pub fn default_sort(&self) -> &str {
+        &self.default_sort
     }
 
     /// Checks a query string and fills in what was left out: the query to forward, or what is wrong with each field.
@@ -83,7 +97,8 @@ impl Pagination {
     }
 
     fn filled(&self, query: &str, given: [usize; FIELDS.len()]) -> String {
-        let defaults = ["1", DEFAULT_PER_PAGE, self.default_sort.as_str(), "desc"];
+        let per_page = DEFAULT_PER_PAGE.to_string();
+        let defaults = ["1", &per_page, &self.default_sort, "desc"];
         let mut filled = query.to_owned();
         for ((field, default), given) in FIELDS.iter().zip(defaults).zip(given) {
             if given == 0 {
@@ -106,9 +121,10 @@ fn spoken(field: &str) -> String {
 
 /// Decimal digits without sign, space or leading zero, small enough for any database.
 fn whole_number(text: &str) -> Option<u64> {
-    let is_number = (1..=9).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let is_canonical = text == "0" || !text.starts_with('0');
-    (is_number && is_canonical).then(|| text.parse().ok())?
+    let number = (is_number && is_canonical).then(|| text.parse().ok())?;
+    number.filter(|number| *number <= MAX_PAGE)
 }
 
 #[cfg(test)]

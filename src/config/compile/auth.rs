@@ -238,6 +238,11 @@ impl Compiler<'_> {
             return None;
         }
         let at = [path, &[wanted]].concat();
+        if document.algorithm == AlgorithmDocument::HS256 && document.secret.is_none() && document.secret_file.is_none()
+        {
+            self.error(path, "a key for HS256 needs `secret` or `secret_file`");
+            return None;
+        }
         let material = match document.algorithm {
             AlgorithmDocument::HS256 => {
                 self.secret(&at, document.secret.as_ref(), document.secret_file.as_deref(), Emptiness::IsAnError)?.0

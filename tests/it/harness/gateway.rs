@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::client::{self, Response};
 use super::redis::Redis;
+use super::schema::complaints;
 use super::token::{self, SECRET};
 use super::wait_for;
 
@@ -88,6 +89,7 @@ impl Gateway {
 
     /// The same with variables in its environment.
     pub async fn start_with(config: &str, environment: &[(&str, &str)]) -> Self {
+        assert_eq!(complaints(config), [""; 0], "an editor would mark what runs");
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("gateway.yaml"), config).unwrap();
         let mut command = binary();
@@ -97,6 +99,7 @@ impl Gateway {
 
     /// The same with its files in `folder`.
     pub async fn start_in(folder: TempDir, config: &str) -> Self {
+        assert_eq!(complaints(config), [""; 0], "an editor would mark what runs");
         std::fs::write(folder.path().join("gateway.yaml"), config).unwrap();
         let mut command = binary();
         command.current_dir(folder.path()).arg("run");

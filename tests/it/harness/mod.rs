@@ -13,7 +13,9 @@ pub mod load;
 pub mod prometheus;
 pub mod proxy;
 pub mod redis;
+pub mod schema;
 pub mod token;
+pub mod tools;
 
 use std::future::Future;
 use std::time::Duration;
