@@ -7,6 +7,7 @@ pub mod body;
 pub mod chunks;
 pub mod cors;
 pub mod credential;
+pub mod decode;
 pub mod envelope;
 pub mod fields;
 pub mod head;

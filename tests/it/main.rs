@@ -17,6 +17,7 @@ mod checking;
 mod clocks;
 mod commands;
 mod console;
+mod compressed;
 mod cors;
 mod credentials;
 mod databases;

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::{self, Response};
+use super::footprint::Footprint;
 use super::redis::Redis;
 use super::token::{self, SECRET};
 use super::wait_for;
@@ -221,6 +222,11 @@ impl Gateway {
     /// The access lines, as soon as there are `count`.
     pub async fn access_lines(&self, count: usize) -> Vec<Value> {
         self.log_lines(count, |line| line["message"] == "request").await
+    }
+
+    /// What it holds.
+    pub fn footprint(&self) -> Footprint {
+        Footprint::of(self.process.id())
     }
 
     /// Sends it a signal by name.

@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod client;
 pub mod collector;
 pub mod database;
+pub mod footprint;
 pub mod gateway;
 pub mod groups;
 pub mod http2;
