@@ -23,6 +23,7 @@ use crate::proxy::headers::{self, Arrival, Told};
 use crate::proxy::pool::{NoPlace, Place, Pool};
 use crate::proxy::seats::Seat;
 use crate::proxy::snapshot::Snapshot;
+use crate::proxy::tap::Tap;
 use crate::proxy::{Ending, Gateway, Origin, respond};
 use crate::telemetry::{CLIENT_GONE, Outcome, UpstreamUse};
 
@@ -325,7 +326,9 @@ impl<'g> Request<'g> {
             _ => {
                 let between_reads = (!permit.route().streaming).then_some(timeout);
                 respond::frame(self.client.head(), status, &mut fields);
-                self.relay(answer, fields, between_reads).await
+                let (watch, drifts) = (snapshot.admission.policy.contract, &self.gateway.telemetry.drifts);
+                let tap = Tap::on(watch, &self.client.head().method, permit.route(), &answer.head, drifts);
+                self.relay(answer, fields, between_reads, tap).await
             }
         }
     }
@@ -335,11 +338,15 @@ impl<'g> Request<'g> {
         answer: &mut Answer,
         fields: Fields,
         between_reads: Option<Duration>,
+        mut tap: Tap,
     ) -> Result<End, Stop> {
         let status = answer.head.status;
         self.client.begin(status, fields).map_err(|_| Stop::ClientGone)?;
-        match until(self.journey.ends, answer.relay(&mut self.client, between_reads)).await {
-            Ok(()) => Ok(End { status, refusal: None, bytes_out: self.client.sent(), ending: Ending::Whole }),
+        match until(self.journey.ends, answer.relay(&mut self.client, between_reads, &mut tap)).await {
+            Ok(()) => {
+                tap.finish();
+                Ok(End { status, refusal: None, bytes_out: self.client.sent(), ending: Ending::Whole })
+            }
             Err(Failure::Client(_)) => Err(Stop::ClientGone),
             // Too late for an envelope: the connection is cut, so that nobody takes half an answer for a whole one.
             Err(Failure::Late) => Ok(self.cut_off(status, Refusal::GatewayTimeout)),
