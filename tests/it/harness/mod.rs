@@ -5,6 +5,7 @@ pub mod browser;
 pub mod certificates;
 pub mod client;
 pub mod collector;
+pub mod crowd;
 pub mod database;
 pub mod footprint;
 pub mod gateway;
@@ -14,6 +15,7 @@ pub mod load;
 pub mod prometheus;
 pub mod proxy;
 pub mod redis;
+pub mod server;
 pub mod token;
 
 use std::future::Future;
