@@ -11,6 +11,7 @@
 
 mod harness;
 
+mod attacks;
 mod balancing;
 mod browser;
 mod checking;
