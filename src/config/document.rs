@@ -676,12 +676,34 @@ pub struct ErrorsDocument {
     pub backend: BackendErrorsDocument,
     /// At most this much of one is read.
     pub body_bytes: Bytes,
+    /// Whether success bodies are looked at.
+    pub contract: ContractDocument,
+    /// The part of them that is, above 0 and up to 1.
+    pub contract_sample: f64,
+    /// A longer one is not.
+    pub contract_bytes: Bytes,
 }
 
 impl Default for ErrorsDocument {
     fn default() -> Self {
-        Self { backend: BackendErrorsDocument::Normalise, body_bytes: Bytes(64 << 10) }
+        Self {
+            backend: BackendErrorsDocument::Normalise,
+            body_bytes: Bytes(64 << 10),
+            contract: ContractDocument::Off,
+            contract_sample: 0.01,
+            contract_bytes: Bytes(256 << 10),
+        }
     }
+}
+
+/// `errors.contract`
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ContractDocument {
+    /// They pass unseen.
+    Off,
+    /// A sample of them is judged when it has passed.
+    Watch,
 }
 
 /// `errors.backend`

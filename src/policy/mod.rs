@@ -5,8 +5,10 @@
 pub mod answer;
 pub mod body;
 pub mod chunks;
+pub mod contract;
 pub mod cors;
 pub mod credential;
+pub mod decode;
 pub mod envelope;
 pub mod fields;
 pub mod head;
@@ -30,6 +32,7 @@ pub mod upstream;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::policy::contract::Watch;
 use crate::policy::cors::Cors;
 use crate::policy::limit::Limit;
 use crate::policy::normalise::BackendErrors;
@@ -47,6 +50,8 @@ pub struct Policy {
     pub upstreams: Vec<Arc<Upstream>>,
     /// What happens to a backend's own error bodies.
     pub backend_errors: BackendErrors,
+    /// How success bodies are watched; `None` when they are not.
+    pub contract: Option<Watch>,
     /// Which pages may call from a browser; `None` when nothing is said about that.
     pub cors: Option<Cors>,
 }

@@ -18,6 +18,7 @@ use crate::proxy::client::{Client, ClientFailure, Part};
 use crate::proxy::headers::RequestHead;
 use crate::proxy::multiplex::Remote;
 use crate::proxy::pool::Server;
+use crate::proxy::tap::Tap;
 use crate::proxy::transport::Transport;
 
 /// Interim answers (1xx) that are put up with before the real one.
@@ -196,13 +197,14 @@ async fn within<T>(patience: Duration, sending: impl Future<Output = io::Result<
 }
 
 impl Answer {
-    /// Streams the body to the client, flushed as it comes. `between_reads` bounds each wait for the server.
+    /// Streams the body to the client, flushed as it comes, past `tap`. `between_reads` bounds each wait for the server.
     ///
     /// The head has gone out, so a failure can only cut the answer short: the caller has to close the connection then.
     pub(super) async fn relay(
         &mut self,
         client: &mut Client<'_>,
         between_reads: Option<Duration>,
+        tap: &mut Tap,
     ) -> Result<(), Failure> {
         let mut is_ended = false;
         while !is_ended && !self.conversation.is_over() {
@@ -213,6 +215,7 @@ impl Answer {
                 biased;
                 read = part(&mut self.conversation, between_reads) => match read? {
                     Some(bytes) => {
+                        tap.see(&bytes);
                         is_ended = self.conversation.is_over();
                         client.send(bytes, is_ended).await?;
                     }

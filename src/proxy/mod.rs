@@ -26,6 +26,7 @@ mod seats;
 pub mod server;
 pub mod snapshot;
 mod stream;
+mod tap;
 mod tls;
 mod transport;
 mod tunnel;

@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, StatusCode, Version};
 
 use crate::pipeline::{Permit, Trail};
 use crate::policy::answer::names_websocket;
+use crate::policy::decode::Coding;
 use crate::policy::envelope::{CHALLENGE_INVALID, Envelope};
 use crate::policy::fields::Fields;
 use crate::policy::limit::whole_seconds;
@@ -22,6 +23,7 @@ use crate::proxy::headers::{self, Arrival, Told};
 use crate::proxy::pool::{NoPlace, Place, Pool};
 use crate::proxy::seats::Seat;
 use crate::proxy::snapshot::Snapshot;
+use crate::proxy::tap::Tap;
 use crate::proxy::{Ending, Gateway, Origin, respond};
 use crate::telemetry::{CLIENT_GONE, Outcome, UpstreamUse};
 
@@ -315,16 +317,18 @@ impl<'g> Request<'g> {
         let snapshot = Arc::clone(&self.snapshot);
         match &snapshot.admission.policy.backend_errors {
             BackendErrors::Normalise { body_bytes, private_hosts } if is_login || status.as_u16() >= 400 => {
-                let envelope = match is_login {
-                    true => self.count_normalised(Envelope::standard(StatusCode::UNAUTHORIZED), false),
-                    false => self.normalised(answer, &fields, *body_bytes, private_hosts, timeout).await,
+                let (envelope, coding) = match is_login {
+                    true => (self.count_normalised(Envelope::standard(StatusCode::UNAUTHORIZED), false), None),
+                    false => self.normalised(answer, *body_bytes, private_hosts, timeout).await,
                 };
-                self.write_error(&envelope, fields, permit).await
+                self.write_error(&envelope, coding, fields, permit).await
             }
             _ => {
                 let between_reads = (!permit.route().streaming).then_some(timeout);
                 respond::frame(self.client.head(), status, &mut fields);
-                self.relay(answer, fields, between_reads).await
+                let (watch, drifts) = (snapshot.admission.policy.contract, &self.gateway.telemetry.drifts);
+                let tap = Tap::on(watch, &self.client.head().method, permit.route(), &answer.head, drifts);
+                self.relay(answer, fields, between_reads, tap).await
             }
         }
     }
@@ -334,11 +338,15 @@ impl<'g> Request<'g> {
         answer: &mut Answer,
         fields: Fields,
         between_reads: Option<Duration>,
+        mut tap: Tap,
     ) -> Result<End, Stop> {
         let status = answer.head.status;
         self.client.begin(status, fields).map_err(|_| Stop::ClientGone)?;
-        match until(self.journey.ends, answer.relay(&mut self.client, between_reads)).await {
-            Ok(()) => Ok(End { status, refusal: None, bytes_out: self.client.sent(), ending: Ending::Whole }),
+        match until(self.journey.ends, answer.relay(&mut self.client, between_reads, &mut tap)).await {
+            Ok(()) => {
+                tap.finish();
+                Ok(End { status, refusal: None, bytes_out: self.client.sent(), ending: Ending::Whole })
+            }
             Err(Failure::Client(_)) => Err(Stop::ClientGone),
             // Too late for an envelope: the connection is cut, so that nobody takes half an answer for a whole one.
             Err(Failure::Late) => Ok(self.cut_off(status, Refusal::GatewayTimeout)),
@@ -346,28 +354,33 @@ impl<'g> Request<'g> {
         }
     }
 
-    /// What a client is sent for a backend's error. A body that cannot be read, or need not be, makes the standard envelope.
+    /// What a client is sent for a backend's error, and its coding. A body that cannot be read, or need not be, makes the standard
+    /// envelope. What was compressed is sent as it is read, but for an envelope of the backend's that its client asked for like that.
     async fn normalised(
         &self,
         answer: &mut Answer,
-        fields: &Fields,
         most: usize,
         private_hosts: &[String],
         timeout: Duration,
-    ) -> Envelope {
+    ) -> (Envelope, Option<HeaderValue>) {
         let status = answer.head.status;
-        let is_readable = fields.get(&CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
-        let body = match self.client.head().method == Method::HEAD || !is_readable {
-            true => None,
-            false => answer.collect(most, timeout).await,
+        let asked = self.client.head();
+        let coding = Coding::of(&answer.head.fields).filter(|_| asked.method != Method::HEAD);
+        let body = match coding {
+            Some(_) => answer.collect(most, timeout).await,
+            None => None,
         };
-        let Some(body) = body else {
-            return self.count_normalised(Envelope::standard(normalise::true_status(status)), false);
+        let content = coding.zip(body.as_deref()).and_then(|(coding, body)| coding.decode(body, most));
+        let (Some(coding), Some(body), Some(content)) = (coding, body, content) else {
+            return (self.count_normalised(Envelope::standard(normalise::true_status(status)), false), None);
         };
-        let normalised = normalise::normalise(status, &body, private_hosts);
+        let normalised = normalise::normalise(status, &content, private_hosts);
         match normalised.answer {
-            normalise::Answer::Untouched => Envelope { status, body: body.into() },
-            normalise::Answer::Replaced(envelope) => self.count_normalised(envelope, normalised.leaked),
+            normalise::Answer::Untouched if coding.is_asked_for(&asked.headers) => {
+                (Envelope { status, body: body.into() }, answer.head.fields.get(CONTENT_ENCODING).cloned())
+            }
+            normalise::Answer::Untouched => (Envelope { status, body: content.into() }, None),
+            normalise::Answer::Replaced(envelope) => (self.count_normalised(envelope, normalised.leaked), None),
         }
     }
 
@@ -378,8 +391,17 @@ impl<'g> Request<'g> {
         envelope
     }
 
-    async fn write_error(&mut self, envelope: &Envelope, mut fields: Fields, permit: &Permit) -> Result<End, Stop> {
+    async fn write_error(
+        &mut self,
+        envelope: &Envelope,
+        coding: Option<HeaderValue>,
+        mut fields: Fields,
+        permit: &Permit,
+    ) -> Result<End, Stop> {
         headers::without_representation(&mut fields);
+        if let Some(coding) = coding {
+            fields.append(CONTENT_ENCODING, coding);
+        }
         if envelope.status == StatusCode::UNAUTHORIZED && permit.principal().is_some() {
             fields.append(WWW_AUTHENTICATE, CHALLENGE_INVALID);
         }

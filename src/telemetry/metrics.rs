@@ -13,6 +13,7 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use crate::policy::contract::Drift;
 use crate::policy::principal::Principal;
 use crate::policy::refusal::TokenProblem;
 use crate::policy::route::{Methods, NO_ROUTE};
@@ -138,6 +139,7 @@ families! {
     circuit_open: IntGaugeVec = "gateway_upstream_circuit_open" ["upstream"] "1 while requests to the upstream are refused at once.";
     leaks: IntCounterVec = "gateway_backend_leaks_blocked_total" ["upstream"] "Error bodies of backends that held something internal.";
     normalised: IntCounterVec = "gateway_backend_errors_normalised_total" ["upstream"] "Error bodies of backends that became envelopes.";
+    drifts: IntCounterVec = "gateway_contract_drift_total" ["route", "field"] "Success bodies, of those looked at, in which the field was not as agreed.";
     in_flight: IntGaugeVec = "gateway_requests_in_flight" ["listener"] "Requests being answered.";
     connections: IntGaugeVec = "gateway_connections" ["listener"] "Open connections of clients.";
     handshakes_failed: IntCounterVec = "gateway_tls_handshake_failures_total" ["listener"] "Connections that did not come to be encrypted.";
@@ -229,6 +231,11 @@ impl Metrics {
         if leaked {
             self.leaks.with_label_values(&[upstream]).inc();
         }
+    }
+
+    /// Counts a success body that was not as agreed.
+    pub fn drifted(&self, route: &str, drift: Drift) {
+        self.drifts.with_label_values(&[route, drift.as_str()]).inc();
     }
 
     /// The gauge of requests being answered on a listener.

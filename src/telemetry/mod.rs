@@ -5,6 +5,7 @@
 pub mod access;
 pub mod busiest;
 mod counts;
+pub mod drift;
 mod export;
 pub mod log;
 pub mod meters;
@@ -25,6 +26,7 @@ use crate::pipeline::Trail;
 use crate::policy::refusal::{Blame, ErrorCode, Refusal};
 use crate::policy::route::NO_ROUTE;
 use crate::telemetry::access::AccessLog;
+use crate::telemetry::drift::Drifts;
 use crate::telemetry::export::Exporter;
 use crate::telemetry::meters::RouteMeters;
 use crate::telemetry::metrics::Metrics;
@@ -38,6 +40,8 @@ pub struct Telemetry {
     /// The series of requests without a route.
     pub unrouted: RouteMeters,
     recent: Arc<Recent>,
+    /// Success bodies that are not as agreed.
+    pub drifts: Arc<Drifts>,
     access: AccessLog,
     exporter: ArcSwapOption<Exporter>,
 }
@@ -91,7 +95,8 @@ impl Telemetry {
     /// Counts in `metrics`, remembers in `recent` and writes to `access`; traces nothing until [`Telemetry::export`].
     pub fn new(metrics: Arc<Metrics>, recent: Arc<Recent>, access: AccessLog) -> Self {
         let unrouted = RouteMeters::new(&metrics, &NO_ROUTE.into(), None);
-        Self { metrics, unrouted, recent, access, exporter: ArcSwapOption::empty() }
+        let drifts = Drifts::new(Arc::clone(&metrics));
+        Self { metrics, drifts, unrouted, recent, access, exporter: ArcSwapOption::empty() }
     }
 
     /// Sends spans where `settings` say from now on; without them nowhere. What an exporter of other settings holds it still delivers.

@@ -5,6 +5,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use mailtrixy_gateway::config::Loaded;
 use mailtrixy_gateway::policy::credential::{ChecksumMode, Credential, TokenDigest, TokenGrammar};
+use mailtrixy_gateway::policy::decode::Coding;
 use mailtrixy_gateway::policy::head;
 use mailtrixy_gateway::policy::normalise::{Answer, normalise};
 use mailtrixy_gateway::policy::path::CleanPath;
@@ -156,6 +157,21 @@ pub fn normaliser(octets: &[u8]) {
         let mut words = said.split(|character: char| !character.is_alphanumeric() && character != '-');
         assert!(!said.contains('\\') && words.all(|word| word != "contacts-backend"), "{said}");
     }
+}
+
+/// A compressed body is read within the bound or not at all, and no other body that begins or ends like it is. The first octet chooses
+/// the coding.
+pub fn coded(octets: &[u8]) {
+    const MOST: usize = 1 << 12;
+    let Some((first, body)) = octets.split_first() else { return };
+    let codings = [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd];
+    let coding = codings[usize::from(*first) % codings.len()];
+    let Some(content) = coding.decode(body, MOST) else { return };
+    assert!(content.len() <= MOST);
+    assert_eq!(coding.decode(body, content.len()).as_ref(), Some(&content));
+    assert!(content.is_empty() || coding.decode(body, content.len() - 1).is_none(), "more than the bound");
+    assert_eq!(coding.decode(&body[..body.len() - 1], MOST), None, "half of it was read");
+    assert_eq!(coding.decode(&[body, b"x"].concat(), MOST), None, "something followed it");
 }
 
 /// Any text is a configuration or a report of what is wrong with it, the same each time, at places that the text has.

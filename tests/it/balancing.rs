@@ -13,7 +13,7 @@ use crate::harness::token::token;
 use crate::harness::wait_for;
 
 /// A gateway with one upstream `main` of these servers and settings.
-async fn gateway(servers: &[String], settings: &str) -> Gateway {
+pub async fn gateway(servers: &[String], settings: &str) -> Gateway {
     let servers: Vec<String> = servers.iter().map(|server| format!("\"{server}\"")).collect();
     Gateway::start(&config(&format!(
         "{AUTH}\nscopes: [contacts]\nupstreams: {{main: {{servers: [{}], {settings}}}}}\nroutes:\n{CONTACTS}",

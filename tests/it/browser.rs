@@ -91,7 +91,7 @@ async fn it_reads_well_on_any_screen_and_accuses_no_rule_of_accessibility() {
     let gateway = gateway().await;
     let Some(browser) = Browser::open(Scripts::On) else { return };
     let axe = std::fs::read_to_string(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("target/npm/node_modules/axe-core/axe.min.js"),
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/node/node_modules/axe-core/axe.min.js"),
     );
     for (name, width, height) in
         [("desk", 1280, 900), ("tablet", 820, 1100), ("narrow", 1010, 900), ("phone", 375, 812), ("small", 320, 640)]

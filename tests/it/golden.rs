@@ -1,10 +1,10 @@
 //! Errors of backends, each with the exact answer that a client gets for it: `tests/it/golden/errors.txt`, which is meant to be read.
 //!
-//! A case is a title, the request, the backend's bytes and the client's, in that order. Line ends of heads are CRLF on the wire; a
-//! body is what stands there without the last line end, or the octets of `base64:`. The backend's `Content-Length` is counted where
-//! there is neither one nor a `Transfer-Encoding`, and a chunked body is cut into chunks of seven octets; `Connection: close` without
-//! a length means that the end of the connection ends the body. Of the client's answer, `Date` is left out, and digits that time makes
-//! are `#`. `GOLDEN=write` writes what is, to be looked at.
+//! A case is a title, the request (a method, a route, and fields of its own on lines of their own), the backend's bytes and the
+//! client's, in that order. Line ends of heads are CRLF on the wire; a body is what stands there without the last line end, or the
+//! octets of `base64:`. The backend's `Content-Length` is counted where there is neither one nor a `Transfer-Encoding`, and a chunked
+//! body is cut into chunks of seven octets; `Connection: close` without a length means that the end of the connection ends the body.
+//! Of the client's answer, `Date` is left out, and digits that time makes are `#`. `GOLDEN=write` writes what is, to be looked at.
 
 use std::sync::Arc;
 
@@ -83,9 +83,11 @@ fn wire(written: &str) -> Vec<u8> {
 
 /// What the client was sent, as it stands in the file.
 async fn answer(gateway: &Gateway, number: usize, request: &str) -> String {
-    let (method, route) = request.split_once(' ').unwrap();
+    let (line, fields) = request.split_once('\n').unwrap_or((request, ""));
+    let (method, route) = line.split_once(' ').unwrap();
+    let fields: String = fields.lines().map(|field| format!("{field}\r\n")).collect();
     let head = format!(
-        "{method} /api/v1/{route}/{number} HTTP/1.1\r\nHost: x\r\nX-Request-Id: golden\r\nAuthorization: Bearer {}\r\n\r\n",
+        "{method} /api/v1/{route}/{number} HTTP/1.1\r\nHost: x\r\nX-Request-Id: golden\r\n{fields}Authorization: Bearer {}\r\n\r\n",
         token("w", "contacts")
     );
     let mut connection = Connection::open(gateway.address).await;

@@ -11,17 +11,21 @@
 
 mod harness;
 
+mod attacks;
 mod balancing;
 mod browser;
 mod checking;
 mod clocks;
 mod commands;
+mod compressed;
 mod console;
+mod contracts;
 mod cors;
 mod credentials;
 mod databases;
 mod demonstration;
 mod editor;
+mod endurance;
 mod envelopes;
 mod figures;
 mod floods;
@@ -38,6 +42,7 @@ mod introspection;
 mod limits;
 mod logging;
 mod monitoring;
+mod names;
 mod openapi;
 mod outages;
 mod paths;
@@ -55,6 +60,7 @@ mod signatures;
 mod smuggling;
 mod standing;
 mod stores;
+mod survival;
 mod telling;
 mod tls;
 mod tokens;

@@ -106,13 +106,15 @@ impl Busy {
         let (redis, collector, good) = (Redis::start().await, Collector::start().await, Backend::start().await);
         let leak = r#"{"message":"x","exception":"PDOException","trace":[]}"#;
         let (bad, dead) = (Backend::answering(|_| json(500, leak)).await, nobody().await);
+        let odd = Backend::answering(|_| json(200, r#"{"ok":1}"#)).await;
         let folder = tempfile::tempdir().unwrap();
         Authority::new().sign(&["localhost"]).write(folder.path(), "a");
         let upstreams = format!(
             "upstreams:\n  main: {{servers: [\"{}\", \"{dead}\"], eject: {{failures: 2, for: 1s}}}}\n  \
              bad: {{servers: [\"{}\"], circuit: {{failures: 3, for: 5s}}}}\n  \
-             gone: {{servers: [\"{dead}\"], health: {{path: /up, every: 100ms, unhealthy_after: 1}}}}",
-            good.address, bad.address
+             gone: {{servers: [\"{dead}\"], health: {{path: /up, every: 100ms, unhealthy_after: 1}}}}\n  \
+             odd: {{servers: [\"{}\"]}}",
+            good.address, bad.address, odd.address
         );
         let route = |name: &str, limit: &str, upstream: &str| {
             format!("  {name}: {{path: /{name}, scope: contacts, limit: {limit}, upstream: {upstream}}}")
@@ -121,12 +123,13 @@ impl Busy {
             &collector.section("sample: 0.1"),
             &format!("redis: {{url: \"{}\"}}", redis.url()),
             AUTH,
-            "scopes: [contacts]\nlimits: {contacts: {requests: 40, per: 2s}}",
+            "errors: {contract: watch, contract_sample: 1}\nscopes: [contacts]\nlimits: {contacts: {requests: 40, per: 2s}}",
             &upstreams,
             "routes:",
             &route("contacts", "contacts", "main"),
             &route("bad", "none", "bad"),
             &route("gone", "none", "gone"),
+            &route("odd", "none", "odd"),
         ];
         let plain = "{address: \"127.0.0.1:0\"}";
         let encrypted = "{address: \"127.0.0.1:0\", tls: {certificate: a.crt, key: a.key}}";
@@ -143,7 +146,7 @@ impl Busy {
     /// One of everything that can happen.
     async fn stir(&self) {
         let known = token("w1", "contacts");
-        for path in ["/api/v1/bad", "/api/v1/gone", "/api/v1/contacts", "/nothing"] {
+        for path in ["/api/v1/bad", "/api/v1/gone", "/api/v1/odd", "/api/v1/contacts", "/nothing"] {
             self.gateway.get(path, &known).await;
         }
         self.gateway.get("/api/v1/contacts", "mb_nonsense").await;

@@ -61,6 +61,8 @@ promises! {
         ["Bearer ", "bearer ", "Basic ", ",", " ", "\t", "|", "7|", "07|", "mb_", ".", "="];
     no_error_of_a_backend_leaks: normaliser, 3000,
         ["{", "}", "[", "]", ",", ":", "\"", "\\", "\\u0000", "\"message\":", "\"errors\":", "\"details\":", "\"error\":", "\"code\":", "\"success\":false,", "\"trace\":1", "SQLSTATE", "/var/www", ".php", "App\\\\A", "contacts-backend", "#0 "];
+    a_compressed_body_has_one_reading: coded, 3000,
+        ["\0", "\u{1}", "\u{2}", "\u{3}", "\u{1f}", "(", "x", "\u{4}", "\u{1b}", "\0\0\u{7f}\u{7f}"];
     any_text_is_a_configuration_or_says_what_is_wrong: configuration, 150,
         ["\n", "  ", ": ", "- ", "[", "]", "{", "}", "&a ", "*a", "\"", "'", "#", "|\n", "? ", "${X}", "${X:-1}", "!!str ", "---\n", "null", "1s", "16KiB", "**", "{a}", "\u{e9}", "\t"];
 }

@@ -49,7 +49,7 @@ fn hostile() -> Config {
 fn empty() -> Policy {
     let routes = RouteTable::new(Vec::new());
     let backend_errors = crate::policy::normalise::BackendErrors::Pass;
-    Policy { routes, limits: Vec::new(), upstreams: Vec::new(), backend_errors, cors: None }
+    Policy { routes, limits: Vec::new(), upstreams: Vec::new(), backend_errors, contract: None, cors: None }
 }
 
 #[test]

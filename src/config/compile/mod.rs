@@ -1,6 +1,7 @@
 //! [`Document`] → [`Config`]: names resolved, values in range, and every problem at once with its place.
 
 mod auth;
+mod contract;
 mod cors;
 mod limits;
 mod listeners;
@@ -56,6 +57,7 @@ impl Compiler<'_> {
         let routes = self.routes(document, &limits, &upstreams, auth.sources.len());
         self.slots(redis.as_ref(), &routes);
         let backend_errors = self.backend_errors(&document.errors, upstreams.values());
+        let contract = self.contract(&document.errors);
         let cors = document.cors.as_ref().map(|cors| self.cors(cors));
         Config {
             policy: Arc::new(Policy {
@@ -63,6 +65,7 @@ impl Compiler<'_> {
                 limits: limits.into_values().collect(),
                 upstreams: upstreams.into_values().collect(),
                 backend_errors,
+                contract,
                 cors,
             }),
             process,

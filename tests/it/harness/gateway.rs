@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -11,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::{self, Response};
+use super::footprint::Footprint;
 use super::redis::Redis;
 use super::schema::complaints;
 use super::token::{self, SECRET};
@@ -34,6 +36,7 @@ pub struct Gateway {
     folder: TempDir,
     lines: Arc<Mutex<Vec<String>>>,
     errors: Arc<Mutex<Vec<String>>>,
+    reloads: Arc<AtomicUsize>,
     readers: Vec<JoinHandle<()>>,
     presented: Mutex<Vec<String>>,
     /// Where clients connect.
@@ -81,6 +84,10 @@ pub fn counting_in(url: &str, redis: &str, backend: SocketAddr, limits: &str) ->
     format!("redis: {{url: \"{url}\", {redis}}}\n{}", simple(&[backend], limits, limited))
 }
 
+/// How the log says that a reload is over, good or refused.
+const TELLS_OF_A_RELOAD: [&str; 2] =
+    [r#""message":"configuration reloaded"#, r#""message":"configuration not reloaded"#];
+
 impl Gateway {
     /// Starts the gateway on a configuration and waits until it listens.
     pub async fn start(config: &str) -> Self {
@@ -110,8 +117,14 @@ impl Gateway {
     pub async fn spawn(mut command: Command, folder: TempDir) -> Self {
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (lines, errors) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<Mutex<Vec<String>>>::default());
+        let reloads = Arc::<AtomicUsize>::default();
+        let told = Arc::clone(&reloads);
         let readers = vec![
-            collect(process.stdout.take().unwrap(), Arc::clone(&lines), |_| {}),
+            collect(process.stdout.take().unwrap(), Arc::clone(&lines), move |line| {
+                if TELLS_OF_A_RELOAD.iter().any(|message| line.contains(message)) {
+                    told.fetch_add(1, Ordering::SeqCst);
+                }
+            }),
             collect(process.stderr.take().unwrap(), Arc::clone(&errors), |line| {
                 drop(writeln!(std::io::stderr(), "{line}"))
             }),
@@ -130,7 +143,7 @@ impl Gateway {
         let address = wait_for("the listener", find("listening")).await;
         let admin = wait_for("the admin listener", find("admin listening")).await;
         let address = SocketAddr::from(([127, 0, 0, 1], address.port()));
-        Self { process, folder, lines, errors, readers, presented: Mutex::default(), address, admin }
+        Self { process, folder, lines, errors, reloads, readers, presented: Mutex::default(), address, admin }
     }
 
     /// Where its files are.
@@ -214,16 +227,17 @@ impl Gateway {
 
     /// How many reloads it has told of, good and refused.
     pub fn reloads(&self) -> usize {
-        let is_told = |line: &&String| {
-            line.contains(r#""message":"configuration reloaded"#)
-                || line.contains(r#""message":"configuration not reloaded"#)
-        };
-        self.lines.lock().unwrap().iter().filter(is_told).count()
+        self.reloads.load(Ordering::SeqCst)
     }
 
     /// The access lines, as soon as there are `count`.
     pub async fn access_lines(&self, count: usize) -> Vec<Value> {
         self.log_lines(count, |line| line["message"] == "request").await
+    }
+
+    /// What it holds.
+    pub fn footprint(&self) -> Footprint {
+        Footprint::of(self.process.id())
     }
 
     /// Sends it a signal by name.

@@ -5,7 +5,9 @@ pub mod browser;
 pub mod certificates;
 pub mod client;
 pub mod collector;
+pub mod crowd;
 pub mod database;
+pub mod footprint;
 pub mod gateway;
 pub mod groups;
 pub mod http2;
@@ -14,6 +16,7 @@ pub mod prometheus;
 pub mod proxy;
 pub mod redis;
 pub mod schema;
+pub mod server;
 pub mod token;
 pub mod tools;
 
