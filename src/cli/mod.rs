@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod openapi;
+mod ready;
 mod run;
 mod schema;
 mod shell;
@@ -40,6 +41,8 @@ enum Command {
     },
     /// Says everything that is wrong with a configuration, with the line and a suggestion; exit status 1 if something is.
     Check(ConfigArgument),
+    /// Asks the running gateway's /readyz, within 2 s: for a container's health check.
+    Ready(ConfigArgument),
     /// Tokens for people: mint, inspect, digest, revoke.
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Demo { backends_only: false } => demo::demo(),
         Command::Run { config, upgrade } => run::run(&config.config, upgrade),
         Command::Check(argument) => check::check(&argument.config),
+        Command::Ready(argument) => ready::ready(&argument.config),
         Command::Token(command) => token::token(command),
         Command::Schema { markdown } => schema::schema(markdown),
         Command::Openapi { config, server } => openapi::openapi(&config.config, server.as_deref()),

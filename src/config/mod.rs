@@ -14,6 +14,7 @@ pub mod settings;
 pub mod units;
 pub mod yaml;
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
@@ -58,6 +59,11 @@ impl Loaded {
     pub fn into_config(self) -> Result<Config, String> {
         let report = self.report();
         if self.is_broken() { Err(report) } else { self.config.ok_or(report) }
+    }
+
+    /// Where the admin listener is, by a broken configuration too; its default where that itself cannot be read.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.config.as_ref().map(|config| config.process.admin)
     }
 
     /// All problems as a text to show.

@@ -1,4 +1,4 @@
-//! `token mint`, `inspect`, `digest` and `revoke`, as somebody types them.
+//! `token mint`, `inspect`, `digest` and `revoke`, and `ready`, as somebody types them.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::backend::{Backend, nobody};
+use crate::harness::client::Connection;
 use crate::harness::gateway::{AUTH, CONTACTS, Gateway, binary, config, simple, with_redis};
 use crate::harness::redis::Redis;
 use crate::harness::token::{SECRET, claims, key_file, now, opaque, secrets, sign, token};
@@ -32,8 +33,12 @@ impl Place {
 
     /// `token …` with `input` on its standard input.
     fn token(&self, arguments: &[&str], input: &str) -> Ran {
+        self.run(&[&["token"], arguments].concat(), input)
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> Ran {
         let mut command = binary();
-        command.current_dir(self.0.path()).arg("token").args(arguments);
+        command.current_dir(self.0.path()).args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         // A command that reads nothing may have ended.
@@ -259,4 +264,40 @@ fn a_configuration_that_cannot_be_used_is_named() {
         said.starts_with("mailtrixy-gateway: gateway.yaml cannot be used\n") && said.contains("nonsense"),
         "{said}"
     );
+}
+
+/// `ready` for an admin listener at `admin`, by a configuration that a reload would refuse.
+fn ready(admin: SocketAddr) -> Ran {
+    let admin = format!("admin: {{address: \"{admin}\"}}");
+    let text = config(&format!("{AUTH}\nnonsense: 1")).replacen("admin: {address: \"127.0.0.1:0\"}", &admin, 1);
+    Place::new(&text).run(&["ready"], "")
+}
+
+#[tokio::test]
+async fn ready_says_what_the_admin_listener_says() {
+    let gateway = Gateway::start(&simple(&[nobody().await], "", CONTACTS)).await;
+    assert_eq!(ready(gateway.admin).yes(), "ready\n");
+    let everywhere = SocketAddr::from(([0, 0, 0, 0], gateway.admin.port()));
+    assert_eq!(ready(everywhere).yes(), "ready\n");
+    let address = gateway.address;
+    let public = format!("mailtrixy-gateway: what listens on {address} is not the admin listener\n");
+    assert_eq!(ready(address).no(), public);
+    gateway.signal("STOP");
+    let said = ready(gateway.admin).no();
+    gateway.signal("CONT");
+    assert_eq!(said, format!("mailtrixy-gateway: no answer from {} within 2s\n", gateway.admin));
+    let said = ready(nobody().await).no();
+    assert!(said.contains("no answer from 127.0.0.1:") && said.contains("refused"), "{said}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_drains_is_not_ready() {
+    let gateway = Gateway::start(&simple(&[nobody().await], "", CONTACTS)).await;
+    let mut unfinished = Connection::open(gateway.address).await;
+    unfinished.write(b"GET /api/v1/contacts HTTP/1.1\r\n").await;
+    let connections = format!("gateway_connections{{listener=\"{}\"}}", gateway.address);
+    wait_for("the connection", async || (gateway.metric(&connections).await == 1.0).then_some(())).await;
+    gateway.signal("TERM");
+    wait_for("draining", async || (gateway.admin("/readyz").await.status == 503).then_some(())).await;
+    assert_eq!(ready(gateway.admin).no(), "mailtrixy-gateway: not ready: draining\n");
 }

@@ -1,5 +1,8 @@
 //! A new process takes the place of the old, and no client notices.
 
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,7 +12,7 @@ use tokio::sync::Notify;
 use crate::harness::backend::{Backend, read_head, scripted};
 use crate::harness::client::Connection;
 use crate::harness::gateway::{CONTACTS, Gateway, binary, simple};
-use crate::harness::token::token;
+use crate::harness::token::{SECRET, token};
 use crate::harness::{free_port, wait_for};
 use crate::reloading::Load;
 
@@ -133,4 +136,52 @@ fn upgrade_without_a_socket_says_what_to_write() {
     let output = binary().args(["run", "--upgrade", "-c", path.to_str().unwrap()]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("hand_over: {socket:"));
+}
+
+/// What `systemctl reload` runs with deploy/hand-over.conf, the files of `place` and those in `folder` in the place of its own.
+fn reload_with_hand_over_conf(place: &Place, folder: &Path, old: &Gateway) -> Command {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/hand-over.conf");
+    let unit = std::fs::read_to_string(unit).unwrap();
+    let script = unit.split_once("/bin/sh -c '").unwrap().1.trim_end().strip_suffix('\'').unwrap();
+    // As systemd reads it.
+    let mut script = script.replace("\\\n", " ").replace("$$", "$");
+    for (theirs, ours) in [
+        ("/run/mailtrixy-gateway/hand-over.sock", place.socket.to_str().unwrap()),
+        ("/usr/local/bin/mailtrixy-gateway", env!("CARGO_BIN_EXE_mailtrixy-gateway")),
+        ("/etc/mailtrixy-gateway/gateway.yaml", folder.join("gateway.yaml").to_str().unwrap()),
+    ] {
+        assert!(script.contains(theirs), "{theirs}");
+        script = script.replace(theirs, ours);
+    }
+    let mut command = Command::new("/bin/sh");
+    command.env_clear().env("MB_SIGNING_SECRET", SECRET).args(["-c", &script]).stdout(Stdio::null());
+    command.env("MAINPID", old.pid().to_string()).env("NOTIFY_SOCKET", folder.join("notify"));
+    command
+}
+
+#[tokio::test]
+async fn a_reload_of_the_unit_with_hand_over_conf_hands_over() {
+    let backend = Backend::start().await;
+    let place = Place::new(backend.address);
+    let mut old = Gateway::start(&place.config).await;
+    let folder = tempfile::tempdir().unwrap();
+    let notified = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    let write = |config: &str| std::fs::write(folder.path().join("gateway.yaml"), config).unwrap();
+
+    write("nonsense: 1");
+    let failed = reload_with_hand_over_conf(&place, folder.path(), &old).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(failed.code(), Some(1), "the new process does not start");
+    assert_eq!(old.get("/api/v1/contacts", &token("w", "contacts")).await.status, 200);
+
+    write(&place.config);
+    assert!(reload_with_hand_over_conf(&place, folder.path(), &old).status().unwrap().success());
+    let mut told = [0; 256];
+    let length = notified.recv(&mut told).unwrap();
+    let told = String::from_utf8(told[..length].to_vec()).unwrap();
+    let main_pid = told.lines().find_map(|line| line.strip_prefix("MAINPID=")).unwrap().to_owned();
+    assert!(told.contains("READY=1"), "{told}");
+    assert_ne!(main_pid, old.pid().to_string());
+    assert!(old.ended().await.success());
+    assert_eq!(old.get("/api/v1/contacts", &token("w", "contacts")).await.status, 200, "the new process answers");
+    assert!(Command::new("kill").arg(&main_pid).status().unwrap().success());
 }

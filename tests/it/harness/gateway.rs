@@ -240,9 +240,14 @@ impl Gateway {
         Footprint::of(self.process.id())
     }
 
+    /// Which process it is.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Sends it a signal by name.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.process.id().to_string()]).status().unwrap();
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
