@@ -1034,13 +1034,15 @@ pub enum ParentDocument {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShutdownDocument {
-    /// How long requests in flight have to finish after SIGTERM.
+    /// How long connections are still taken after SIGTERM, while /readyz says 503 already: until balancers have looked.
+    pub delay: Span,
+    /// How long requests in flight have to finish after that.
     pub grace: Span,
 }
 
 impl Default for ShutdownDocument {
     fn default() -> Self {
-        Self { grace: Span(std::time::Duration::from_secs(30)) }
+        Self { delay: Span(std::time::Duration::ZERO), grace: Span(std::time::Duration::from_secs(30)) }
     }
 }
 

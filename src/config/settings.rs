@@ -39,6 +39,8 @@ pub struct Config {
     pub tracing: Option<TracingSettings>,
     /// How long requests in flight have to finish after SIGTERM.
     pub grace: Duration,
+    /// How long connections are still taken after SIGTERM.
+    pub delay: Duration,
     /// Where a successor waits for the listeners.
     pub hand_over: Option<PathBuf>,
     /// The SHA-256 of the file.

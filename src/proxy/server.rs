@@ -106,6 +106,7 @@ pub async fn run(bound: Bound, config: Config, path: PathBuf, log: Arc<Log>) -> 
     let live = Arc::new(Live::new(Snapshot::build(config, &foundation, None).await));
     let (in_flight, connections) = (Seats::new(), Seats::new());
     let (shutdown, draining) = watch::channel(false);
+    let (end, ending) = watch::channel(false);
     let gateway = Arc::new(Gateway {
         live: Arc::clone(&live),
         telemetry: Arc::clone(&telemetry),
@@ -116,10 +117,10 @@ pub async fn run(bound: Bound, config: Config, path: PathBuf, log: Arc<Log>) -> 
     let listeners = Arc::new(bound.duplicates().map_err(|error| format!("cannot keep the listeners: {error}"))?);
     let listeners_served = bound.listeners.iter().map(|(address, _, settings)| (*address, settings.clone())).collect();
     let process = Process::new(path.clone(), listeners_served, bound.admin.0, live.load().config.process.threads);
-    let console = Console::new(process, Arc::clone(&live), Arc::clone(&foundation), draining.clone());
+    let console = Console::new(process, Arc::clone(&live), Arc::clone(&foundation), ending.clone());
     let health = Health {
         live: Arc::clone(&live),
-        draining: draining.clone(),
+        draining: ending,
         metrics,
         log: Arc::clone(&log),
         console: Arc::new(console),
@@ -156,6 +157,8 @@ pub async fn run(bound: Bound, config: Config, path: PathBuf, log: Arc<Log>) -> 
                 },
                 Signal::End => {
                     tell_systemd(&[NotifyState::Stopping]);
+                    let _ = end.send(true);
+                    delay(live.load().config.delay, &mut signals).await;
                     break;
                 }
             },
@@ -166,6 +169,7 @@ pub async fn run(bound: Bound, config: Config, path: PathBuf, log: Arc<Log>) -> 
     drop(listeners);
     let grace = live.load().config.grace;
     tracing::info!("draining: no new connections, requests in flight have {grace:?}");
+    let _ = end.send(true);
     let _ = shutdown.send(true);
     tokio::select! {
         () = drain(&connections, &in_flight, &mut services, grace) => {}
@@ -175,6 +179,18 @@ pub async fn run(bound: Bound, config: Config, path: PathBuf, log: Arc<Log>) -> 
     telemetry.flush().await;
     admin.abort();
     Ok(())
+}
+
+/// Serves on as if nothing were, but that /readyz says otherwise: whoever sends clients here looks now and then. A second signal ends it.
+async fn delay(delay: Duration, signals: &mut Signals) {
+    if delay.is_zero() {
+        return;
+    }
+    tracing::info!("not ready any more: new connections are taken for {delay:?}");
+    tokio::select! {
+        () = tokio::time::sleep(delay) => {}
+        () = signals.end() => {}
+    }
 }
 
 /// Hands the listeners to the successor that waits for them.

@@ -269,3 +269,19 @@ async fn a_request_that_outlasts_the_grace_is_cut_off() {
         .log_lines(1, |line| line["message"].as_str().is_some_and(|text| text.starts_with("the grace is over")))
         .await;
 }
+
+#[tokio::test]
+async fn with_a_delay_new_connections_are_served_while_readiness_is_gone_already_and_a_second_signal_ends_it() {
+    let backend = Backend::start().await;
+    let config = simple(&[backend.address], "", CONTACTS);
+    let mut gateway = Gateway::start(&format!("shutdown: {{delay: 1h, grace: 5s}}\n{config}")).await;
+    let get = async || gateway.get("/api/v1/contacts", &token("w", "contacts")).await;
+    gateway.signal("TERM");
+    wait_for("no readiness", async || (gateway.admin("/readyz").await.status == 503).then_some(())).await;
+    for _ in 0..3 {
+        let answer = get().await;
+        assert_eq!((answer.status, answer.header("connection")), (200, None));
+    }
+    gateway.signal("TERM");
+    assert!(gateway.ended().await.success());
+}

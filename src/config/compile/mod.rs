@@ -78,6 +78,7 @@ impl Compiler<'_> {
             log: self.log(&document.observability.log),
             tracing: self.tracing(&document.observability.tracing),
             grace: document.shutdown.grace.0,
+            delay: document.shutdown.delay.0,
             hand_over: document.hand_over.as_ref().map(|hand_over| hand_over.socket.clone()),
             digest,
         }

@@ -12,16 +12,24 @@
 {{- toJson $config -}}
 {{- end }}
 
-{{/* shutdown.grace in whole seconds. Units as the gateway reads them. */}}
+{{/* shutdown.delay and shutdown.grace together, in whole seconds. */}}
 {{- define "gateway.grace" -}}
 {{- $config := include "gateway.config" . | fromJson -}}
-{{- $grace := dig "shutdown" "grace" "30s" $config | toString -}}
+{{- $delay := include "gateway.seconds" (list "shutdown.delay" (dig "shutdown" "delay" "0s" $config)) | int -}}
+{{- $grace := include "gateway.seconds" (list "shutdown.grace" (dig "shutdown" "grace" "30s" $config)) | int -}}
+{{- add $delay $grace -}}
+{{- end }}
+
+{{/* A span, given with its key, in whole seconds. Units as the gateway reads them. */}}
+{{- define "gateway.seconds" -}}
+{{- $key := index . 0 -}}
+{{- $span := index . 1 | toString -}}
 {{- $part := "[0-9]+ *(ms|msec|millis|s|secs?|seconds?|m|min|mins|minutes?|h|hr|hrs|hours?)" -}}
-{{- if not (or (eq $grace "0") (regexMatch (printf "^ *(%s *)+$" $part) $grace)) -}}
-{{- fail (printf "shutdown.grace is %s, which this chart cannot read: write it out, as in 30s or 1m" $grace) -}}
+{{- if not (or (eq $span "0") (regexMatch (printf "^ *(%s *)+$" $part) $span)) -}}
+{{- fail (printf "%s is %s, which this chart cannot read: write it out, as in 30s or 1m" $key $span) -}}
 {{- end -}}
 {{- $seconds := 0.0 -}}
-{{- range regexFindAll $part $grace -1 -}}
+{{- range regexFindAll $part $span -1 -}}
 {{- $number := regexFind "^[0-9]+" . | float64 -}}
 {{- $unit := regexFind "[a-z]+$" . -}}
 {{- if hasPrefix "ms" $unit | or (hasPrefix "milli" $unit) -}}
@@ -43,7 +51,7 @@
 {{- $needed := add .Values.preStopSeconds $grace 5 | int -}}
 {{- $given := .Values.terminationGracePeriodSeconds | int -}}
 {{- if and $given (lt $given $needed) -}}
-{{- fail (printf "terminationGracePeriodSeconds is %d, but preStopSeconds, shutdown.grace (%d s) and a margin of 5 s are %d: requests in flight would be cut off; 0 takes what is needed" $given $grace $needed) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d, but preStopSeconds, shutdown.delay and shutdown.grace (%d s) and a margin of 5 s are %d: requests in flight would be cut off; 0 takes what is needed" $given $grace $needed) -}}
 {{- end -}}
 {{- default $needed $given -}}
 {{- end }}
