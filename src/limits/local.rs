@@ -55,7 +55,7 @@ pub struct Debts(Vec<Option<Share>>);
 
 impl Debts {
     /// Nothing.
-    const NONE: Self = Self(Vec::new());
+    pub(super) const NONE: Self = Self(Vec::new());
 
     /// How many units are owed for the ask at this place.
     pub(super) fn of(&self, at: usize) -> u32 {

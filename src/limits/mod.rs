@@ -22,7 +22,7 @@ use crate::limits::breaker::Breaker;
 use crate::limits::desk::{Answer, Bounds, Counter, Desk, Question};
 use crate::limits::local::{Debts, LocalShares, Moment, Owed};
 use crate::limits::memory::MemoryStore;
-use crate::limits::redis::{Packed, RedisStore};
+use crate::limits::redis::{self as store, RedisStore};
 use crate::limits::views::Views;
 use crate::policy::ClientIp;
 use crate::policy::limit::{
@@ -149,8 +149,8 @@ impl Counter for Questions {
     async fn count(&self, questions: &[Question], within: Duration) -> Vec<Answer> {
         let asked_at = self.clock.steady();
         let owed: Vec<Owed<'_>> = questions.iter().map(|one| self.shares.end(&one.asks, asked_at)).collect();
-        let packed: Vec<Packed<'_>> = questions.iter().zip(&owed).map(|(one, owed)| one.packed(owed.debts())).collect();
-        let answers = self.store.ask(&packed, within).await;
+        let asked: Vec<_> = questions.iter().zip(&owed).map(|(one, owed)| one.with(owed.debts())).collect();
+        let answers = self.store.ask(&asked, within).await;
         if self.breaker.heard(self.is_well(answers.as_ref().err()), self.clock.steady()) {
             tokio::spawn(find_out_when_it_is_back(Weak::clone(&self.shared)));
         }
@@ -174,9 +174,8 @@ impl Counter for Questions {
 }
 
 impl Question {
-    fn packed(&self, debts: &Debts) -> Packed<'_> {
-        let octets = script::question(&self.asks, self.requests, |at| debts.of(at));
-        Packed { asks: &self.asks, octets }
+    fn with<'q>(&'q self, debts: &'q Debts) -> store::Question<'q> {
+        store::Question { asks: &self.asks, requests: self.requests, debts }
     }
 }
 

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use redis::{ErrorKind, RedisError, Script, ServerErrorKind};
 
-use crate::limits::script;
+use crate::limits::local::Debts;
+use crate::limits::script::{self, Call};
 use crate::policy::limit::{Ask, Count};
 use crate::ports::{LimitStore, StoreError};
 use crate::redis::{Link, QueryError};
 
 /// The version of what is stored under a counter's key.
-const FORMAT: &str = "rl:2:";
+const FORMAT: &str = "rl:3:";
 /// What metrics call it.
 const TAKE_NAME: &str = "take";
 
@@ -24,12 +25,12 @@ pub struct RedisStore {
     deadline: Duration,
 }
 
-/// A question as the script is asked it.
-pub(super) struct Packed<'q> {
-    /// The counters it is about.
+/// How many of `requests` fit that ask the same.
+pub(super) struct Question<'q> {
     pub asks: &'q [Ask],
-    /// The rest of it, by [`script::question`].
-    pub octets: Vec<u8>,
+    pub requests: u32,
+    /// What is owed for these asks.
+    pub debts: &'q Debts,
 }
 
 impl RedisStore {
@@ -53,7 +54,7 @@ impl RedisStore {
     /// A server that does not have the script is sent it once; every other error may have counted, so it is not asked again.
     pub(super) async fn ask(
         &self,
-        questions: &[Packed<'_>],
+        questions: &[Question<'_>],
         within: Duration,
     ) -> Result<Vec<Result<Count, StoreError>>, StoreError> {
         let late_at = Instant::now() + within;
@@ -80,15 +81,19 @@ impl RedisStore {
         [self.link.key_prefix(), FORMAT, ask.key.as_str()].concat()
     }
 
-    fn command(&self, verb: &str, script: &str, questions: &[Packed<'_>]) -> redis::Cmd {
+    fn command(&self, verb: &str, script: &str, questions: &[Question<'_>]) -> redis::Cmd {
         let mut command = redis::cmd(verb);
         let asks = || questions.iter().flat_map(|question| question.asks);
         command.arg(script).arg(asks().count());
         for ask in asks() {
             command.arg(self.key(ask));
         }
+        let mut call = Call::default();
         for question in questions {
-            command.arg(&question.octets);
+            call.ask(question.asks, question.requests, |at| question.debts.of(at));
+        }
+        for argument in call.arguments() {
+            command.arg(argument);
         }
         command
     }
@@ -97,7 +102,7 @@ impl RedisStore {
 #[async_trait]
 impl LimitStore for RedisStore {
     async fn take(&self, asks: &[Ask], requests: u32) -> Result<Count, StoreError> {
-        let question = Packed { asks, octets: script::question(asks, requests, |_| 0) };
+        let question = Question { asks, requests, debts: &Debts::NONE };
         let answers = self.ask(&[question], self.deadline).await?;
         answers.into_iter().next().unwrap_or(Err(StoreError::Failed))
     }

@@ -1,6 +1,8 @@
 //! What the script in Redis is asked and answers, in octets. Packed, because numbers as text cost both sides more than counting does.
 
-use crate::policy::limit::{Ask, Count, Tally};
+use std::sync::Arc;
+
+use crate::policy::limit::{Ask, Count, Limit, Tally};
 use crate::policy::meter::Algorithm;
 use crate::policy::time::{UnixMillis, millis};
 use crate::ports::StoreError;
@@ -8,26 +10,60 @@ use crate::ports::StoreError;
 /// The script. Its head says how it is called.
 pub const SOURCE: &str = include_str!("take.lua");
 
-/// One question: how many of `requests` fit that ask the same. `debt` is what is owed for the ask at a place.
-pub fn question(asks: &[Ask], requests: u32, debt: impl Fn(usize) -> u32) -> Vec<u8> {
-    let mut packed = Vec::with_capacity(8 + 26 * asks.len());
-    packed.extend_from_slice(&requests.to_le_bytes());
-    packed.extend_from_slice(&u32::try_from(asks.len()).unwrap_or(u32::MAX).to_le_bytes());
-    for (at, ask) in asks.iter().enumerate() {
-        let rate = &ask.limit.rate;
+/// What one call asks: questions about counters, and the limits that these belong to.
+#[derive(Default)]
+pub struct Call<'q> {
+    limits: Vec<&'q Arc<Limit>>,
+    packed_limits: Vec<u8>,
+    packed_questions: Vec<u8>,
+}
+
+impl<'q> Call<'q> {
+    /// Asks how many of `requests` fit that ask the same. `debt` is what is owed for the ask at a place.
+    pub fn ask(&mut self, asks: &'q [Ask], requests: u32, debt: impl Fn(usize) -> u32) {
+        let size = u32::try_from(asks.len()).unwrap_or(u32::MAX);
+        self.put([requests, size]);
+        for (at, ask) in asks.iter().enumerate() {
+            let limit = self.limit(&ask.limit);
+            self.put([limit, ask.cost, debt(at)]);
+        }
+    }
+
+    /// The script's arguments.
+    pub fn arguments(&self) -> [&[u8]; 2] {
+        [&self.packed_limits, &self.packed_questions]
+    }
+
+    fn put<const N: usize>(&mut self, numbers: [u32; N]) {
+        for number in numbers {
+            self.packed_questions.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+
+    /// Which of the call's limits it is. There are as many as the configuration has, at most: few.
+    fn limit(&mut self, limit: &'q Arc<Limit>) -> u32 {
+        let known = self.limits.iter().position(|known| Arc::ptr_eq(known, limit));
+        let at = known.unwrap_or_else(|| {
+            self.limits.push(limit);
+            self.pack(limit);
+            self.limits.len() - 1
+        });
+        u32::try_from(at).unwrap_or(u32::MAX)
+    }
+
+    fn pack(&mut self, limit: &Limit) {
+        let rate = &limit.rate;
         let kind = match rate.algorithm {
             Algorithm::FixedWindow => 0,
             Algorithm::SlidingLog => 1,
             Algorithm::Gcra => 2,
         };
-        packed.extend_from_slice(&[kind, u8::from(ask.limit.is_enforced())]);
+        let packed = &mut self.packed_limits;
+        packed.extend_from_slice(&[kind, u8::from(limit.is_enforced())]);
         packed.extend_from_slice(&rate.capacity.to_le_bytes());
         packed.extend_from_slice(&rate.requests.to_le_bytes());
         packed.extend_from_slice(&millis(rate.window).to_le_bytes());
-        packed.extend_from_slice(&ask.cost.to_le_bytes());
-        packed.extend_from_slice(&debt(at).to_le_bytes());
     }
-    packed
 }
 
 /// The answers to questions about so many limits each, in their order; `None` for a reply that is none.

@@ -23,7 +23,7 @@ async fn connected(config: &str) -> Gateway {
 
 /// How much of the counter of workspace `w` is used.
 async fn used(redis: &Redis) -> usize {
-    redis.counted("mb:rl:2:{ww}:contacts:60").await
+    redis.counted("mb:rl:3:{ww}:contacts:60").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -37,7 +37,7 @@ async fn case_18_when_sentinels_name_another_master_counting_goes_on_there() {
     let answered = load.stop().await;
     assert_eq!(with_status(&answered, 200), answered.len());
     assert!(longest(&answered) < SOON, "{:?}", longest(&answered));
-    let counted = watched.replica.counted("mb:rl:2:{ww}:contacts:60").await;
+    let counted = watched.replica.counted("mb:rl:3:{ww}:contacts:60").await;
     // A few may be lost that were counted and not copied yet, the last few may still be owed, and what was counted by an answer that
     // came too late is counted twice; what was let through during the failover is not forgotten.
     let passed = backend.seen().len();
@@ -95,7 +95,7 @@ async fn slots_that_move_between_nodes_cost_no_request_and_no_count() {
     let (cluster, backend) = (Cluster::start(&[], 0).await, Backend::start().await);
     let gateway = connected(&counting_in(&cluster.url(), PATIENT, backend.address, PLENTY)).await;
     let workspace = cluster.workspace_on(0).await;
-    let key = format!("mb:rl:2:{{w{workspace}}}:contacts:60");
+    let key = format!("mb:rl:3:{{w{workspace}}}:contacts:60");
     let (_, slot) = cluster.owner(&key).await;
     let slot = slot.to_string();
     let token = token(&workspace, "contacts");
@@ -193,7 +193,7 @@ async fn tls_with_an_authority_and_a_client_certificate() {
     let gateway = connected(&counting_in(&url, &tls, backend.address, PLENTY)).await;
     assert_eq!(gateway.get("/api/v1/contacts", &token("w", "contacts")).await.status, 200);
     assert_eq!(gateway.decided_by("store").await, 1.0);
-    assert_eq!(redis.counted("mb:rl:2:{ww}:contacts:60").await, 1);
+    assert_eq!(redis.counted("mb:rl:3:{ww}:contacts:60").await, 1);
     for (without, tls) in [
         ("a client certificate", format!("tls: {{ca: {authority}}}")),
         ("its authority", format!("tls: {{certificate: {}, key: {}}}", path("client.crt"), path("client.key"))),

@@ -103,7 +103,7 @@ async fn case_07_the_full_quota_is_back_when_the_window_has_ended_also_without_a
         assert_eq!(store.take(&asks, 1).await.unwrap().granted, 1, "{name}");
         // A counter that lost its time to live ends all the same: the end is in its value.
         if name == "redis" {
-            redis.command::<()>(&["PERSIST", "test:rl:2:{w}:b"]).await;
+            redis.command::<()>(&["PERSIST", "test:rl:3:{w}:b"]).await;
         }
         let refused = store.take(&asks, 1).await.unwrap();
         assert_eq!(refused.granted, 0, "{name}");
@@ -215,9 +215,9 @@ async fn exactly_the_limit_is_granted_to_any_number_at_once() {
 async fn a_counter_that_holds_something_else_is_an_error_and_not_an_empty_window() {
     let (stores, redis) = stores().await;
     let (_, store) = &stores[1];
-    redis.command::<()>(&["SET", "test:rl:2:{w}:f", "text"]).await;
-    redis.command::<()>(&["HSET", "test:rl:2:{w}:g", "c", "many", "e", "soon"]).await;
-    redis.command::<()>(&["RPUSH", "test:rl:2:{w}:h", "once"]).await;
+    redis.command::<()>(&["SET", "test:rl:3:{w}:f", "text"]).await;
+    redis.command::<()>(&["HSET", "test:rl:3:{w}:g", "c", "many", "e", "soon"]).await;
+    redis.command::<()>(&["RPUSH", "test:rl:3:{w}:h", "once"]).await;
     for (key, algorithm) in [
         ("{w}:f", Algorithm::FixedWindow),
         ("{w}:f", Algorithm::SlidingLog),
@@ -285,8 +285,12 @@ async fn run_script(
         call.key(format!("{prefix}{}", ask.key.as_str()));
     }
     call.key(now.0 / 1000).key(now.0 % 1000 * 1000);
+    let mut asked = script::Call::default();
     for (asks, requests, debt) in questions {
-        call.arg(script::question(asks, *requests, |_| *debt));
+        asked.ask(asks, *requests, |_| *debt);
+    }
+    for argument in asked.arguments() {
+        call.arg(argument);
     }
     let reply: Vec<u8> = call.invoke_async(&mut redis.connection().await.unwrap()).await.unwrap();
     script::answers(&reply, questions.iter().map(|(asks, ..)| asks.len())).unwrap()

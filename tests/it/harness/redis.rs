@@ -110,8 +110,8 @@ impl Redis {
 
     /// How many requests the window under a key has counted; 0 where there is none.
     pub async fn counted(&self, key: &str) -> usize {
-        let value = self.command::<Option<String>>(&["GET", key]).await;
-        value.map_or(0, |value| value.split_once(' ').unwrap().1.parse().unwrap())
+        let value = self.command::<Option<Vec<u8>>>(&["GET", key]).await;
+        value.map_or(0, |value| f64::from_le_bytes(value[8..].try_into().unwrap()) as usize)
     }
 
     /// Something, once there is an answer to a command and it contains `wanted`.
