@@ -1,9 +1,11 @@
 //! What must hold for any octets at all. Each promise panics when it is broken; fuzz targets and bounded property tests share them.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use mailtrixy_gateway::config::Loaded;
+use mailtrixy_gateway::policy::answer;
+use mailtrixy_gateway::policy::body::{Incoming, Outgoing};
 use mailtrixy_gateway::policy::credential::{ChecksumMode, Credential, TokenDigest, TokenGrammar};
 use mailtrixy_gateway::policy::decode::Coding;
 use mailtrixy_gateway::policy::head;
@@ -56,6 +58,78 @@ fn assert_one_length(fields: &[httparse::Header<'_>], version: u8) {
     assert!(lengths.iter().all(|value| !value.is_empty() && value.iter().all(u8::is_ascii_digit)));
     assert!(codings.iter().all(|value| value.eq_ignore_ascii_case(b"chunked") && version == 1));
     assert!(hosts.len() == 1 || (hosts.is_empty() && version == 0));
+}
+
+/// The head of an answer ends at the same place however it comes, and what is read of it can be written again: no field holds a line end,
+/// and there is one length at most.
+pub fn answer(octets: &[u8]) {
+    let found = answer::end(octets, &mut 0);
+    let mut seen = 0;
+    let bit_by_bit = (0..=octets.len()).find_map(|length| answer::end(&octets[..length], &mut seen).transpose());
+    assert_eq!(bit_by_bit.transpose().ok().flatten(), found.ok().flatten());
+    let Ok(Some(end)) = found else { return };
+    let Ok(head) = answer::read(&Bytes::copy_from_slice(&octets[..end])) else { return };
+    assert!((100..600).contains(&head.status.as_u16()));
+    for (name, value) in &head.fields {
+        let has_an_end = value.as_bytes().iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0));
+        assert!(!has_an_end, "{name}: {value:?}");
+    }
+    let count = |name: &str| head.fields.get_all(name).iter().count();
+    assert!(count("content-length") + count("transfer-encoding") <= 1);
+    assert!(!head.is_kept || octets.starts_with(b"HTTP/1.1 "));
+}
+
+/// A body in chunks has one content and one end however it comes, the same as for httparse, and so has what is sent of it. The first octet
+/// says in pieces of how many octets it comes.
+pub fn body(octets: &[u8]) {
+    let Some((first, octets)) = octets.split_first() else { return };
+    let whole = unchunked(octets, octets.len().max(1));
+    let pieces = unchunked(octets, usize::from(*first) + 1);
+    assert_eq!(whole.is_some(), pieces.is_some());
+    let (Some(whole), Some(pieces)) = (whole, pieces) else { return };
+    assert_eq!(whole, pieces, "it matters how it comes");
+    let (content, rest) = whole;
+    if let Some(rest) = rest {
+        assert_eq!(unchunked_by_httparse(octets).as_ref(), Some(&content), "another content");
+        assert!(octets.ends_with(&rest));
+        assert_eq!(unchunked(&chunked(&content), 7), Some((content, Some(Vec::new()))), "it is sent as something else");
+    }
+}
+
+/// What is in a chunked body that comes in `pieces`, with what follows it if it is over; `None` for one that is broken.
+fn unchunked(octets: &[u8], pieces: usize) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+    let (mut body, mut content, mut read) = (Incoming::chunked(), Vec::new(), BytesMut::new());
+    for piece in octets.chunks(pieces) {
+        read.extend_from_slice(piece);
+        if !body.is_over() {
+            content.extend_from_slice(&body.take(&mut read).ok()?);
+        }
+    }
+    Some((content, body.is_over().then(|| read.to_vec())))
+}
+
+fn unchunked_by_httparse(mut octets: &[u8]) -> Option<Vec<u8>> {
+    let mut content = Vec::new();
+    loop {
+        let Ok(httparse::Status::Complete((begin, size))) = httparse::parse_chunk_size(octets) else { return None };
+        if size == 0 {
+            return Some(content);
+        }
+        let size = usize::try_from(size).ok()?;
+        content.extend_from_slice(octets.get(begin..begin + size)?);
+        octets = octets.get(begin + size..)?.strip_prefix(b"\r\n")?;
+    }
+}
+
+fn chunked(content: &[u8]) -> Vec<u8> {
+    let (mut body, mut out) = (Outgoing::Chunked, BytesMut::new());
+    for chunk in content.chunks(3) {
+        body.open(chunk.len(), &mut out).unwrap();
+        out.extend_from_slice(chunk);
+        out.extend_from_slice(body.close());
+    }
+    out.extend_from_slice(body.end().unwrap());
+    out.to_vec()
 }
 
 /// The canonical path names the same segments as the one that was sent, stays what it is, and holds nothing that a server resolves.

@@ -42,6 +42,7 @@ mod introspection;
 mod limits;
 mod logging;
 mod monitoring;
+mod mutations;
 mod names;
 mod openapi;
 mod outages;

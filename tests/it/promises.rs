@@ -55,6 +55,10 @@ macro_rules! promises {
 promises! {
     a_head_that_passes_says_the_same_to_another_parser: head, 3000,
         ["\r\n", "\n", "\r", " ", "\t", ":", "\0", "Host: x\r\n", "Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n", "chunked", ",", "HTTP/1.0", "HTTP/1.1", "/", "http://x", "?", "#"];
+    a_head_of_an_answer_can_be_written_again: answer, 3000,
+        ["\r\n", "\n", "\r", " ", ":", "\0", "HTTP/1.0 ", "HTTP/1.1 ", "200", "099", "999", "Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n", "Connection: close\r\n", " x\r\n"];
+    a_chunked_body_has_one_content_and_one_end: body, 3000,
+        ["\r\n", "\n", "\r", "0\r\n", "0\r\n\r\n", "5\r\nhello\r\n", "a", "F", ";x=y", ";", " ", "\0", "00000000000000005", "ffffffffffffffff", "X: y\r\n"];
     a_canonical_path_names_the_same_segments: path, 3000,
         ["/", "//", "/./", "/../", "%2e", "%2f", "%5c", "%25", "%00", ";", "\\", "%c3%a9", "%c0%ae", ".php", "%3f", "?", "."];
     laravel_reads_the_token_that_was_identified: credential, 3000,

@@ -21,6 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::harness::backend::scripted;
 use crate::harness::client::{Connection, Response};
 use crate::harness::gateway::{Gateway, simple};
+use crate::harness::message::Message;
 use crate::harness::token::token;
 
 type Row = (&'static str, &'static str, &'static str);
@@ -457,99 +458,6 @@ impl Recorder {
     }
 }
 
-/// A request as it stands on the wire.
-struct Message {
-    method: String,
-    target: String,
-    fields: Vec<(String, String)>,
-    body: Vec<u8>,
-}
-
-impl Message {
-    /// All that are complete, and the rest. Reads the one strict form that a gateway may write, and panics at anything else.
-    fn all(mut octets: &[u8]) -> (Vec<Self>, &[u8]) {
-        let mut messages = Vec::new();
-        while let Some((message, rest)) = Self::first(octets) {
-            messages.push(message);
-            octets = rest;
-        }
-        (messages, octets)
-    }
-
-    fn first(octets: &[u8]) -> Option<(Self, &[u8])> {
-        let end = octets.windows(4).position(|window| window == b"\r\n\r\n")?;
-        let head = std::str::from_utf8(&octets[..end]).map(str::to_owned);
-        let head = head.unwrap_or_else(|_| octets[..end].iter().map(|octet| char::from(*octet)).collect());
-        let mut lines = head.split("\r\n");
-        let mut words = lines.next()?.split(' ');
-        let (method, target) = (words.next()?.to_owned(), words.next().expect("a target").to_owned());
-        assert_eq!((words.next(), words.next()), (Some("HTTP/1.1"), None), "{head}");
-        let fields: Vec<(String, String)> = lines
-            .map(|line| line.split_once(": ").unwrap_or_else(|| panic!("{line:?}")))
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-            .collect();
-        let mut message = Self { method, target, fields, body: Vec::new() };
-        let rest = &octets[end + 4..];
-        let rest = match (message.field("content-length"), message.field("transfer-encoding")) {
-            (None, None) => rest,
-            (Some(length), None) => {
-                let length = length.parse().expect("a length");
-                message.body = rest.get(..length)?.to_vec();
-                &rest[length..]
-            }
-            (None, Some("chunked")) => message.take_chunks(rest)?,
-            two => panic!("{two:?}"),
-        };
-        Some((message, rest))
-    }
-
-    fn take_chunks<'o>(&mut self, mut octets: &'o [u8]) -> Option<&'o [u8]> {
-        loop {
-            let end = octets.windows(2).position(|window| window == b"\r\n")?;
-            let size = std::str::from_utf8(&octets[..end]).expect("a size");
-            let size = usize::from_str_radix(size, 16).expect("a size");
-            let chunk = octets.get(end + 2..end + 2 + size + 2)?;
-            assert!(chunk.ends_with(b"\r\n"), "{chunk:?}");
-            self.body.extend_from_slice(&chunk[..size]);
-            octets = &octets[end + 2 + size + 2..];
-            if size == 0 {
-                return Some(octets);
-            }
-        }
-    }
-
-    /// The value of a field that is there at most once.
-    fn field(&self, name: &str) -> Option<&str> {
-        let mut values = self.fields.iter().filter(|(other, _)| other == name).map(|(_, value)| value.as_str());
-        let value = values.next();
-        assert_eq!(values.next(), None, "{name} is there twice");
-        value
-    }
-
-    /// What holds of every request that a backend is sent.
-    fn assert_clean(&self, server: std::net::SocketAddr) {
-        const NEVER: [&str; 8] =
-            ["connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade", "http2-settings", "expect"];
-        for (name, _) in &self.fields {
-            assert!(!NEVER.contains(&name.as_str()) && !name.contains(['_', '.']), "{name}");
-        }
-        let server = server.to_string();
-        for (name, value) in [
-            ("host", server.as_str()),
-            ("x-user-id", "user-1"),
-            ("x-workspace-id", "w"),
-            ("x-forwarded-for", "127.0.0.1"),
-            ("x-forwarded-host", "x"),
-            ("x-forwarded-proto", "http"),
-        ] {
-            assert_eq!(self.field(name), Some(value), "{name} of {}", self.target);
-        }
-        assert!(self.field("x-request-id").is_some());
-        assert!(self.field("authorization").is_some_and(|value| value.starts_with("Bearer mb_")));
-        assert!(!self.fields.iter().any(|(name, _)| name.replace('-', "") == "xuserid" && name != "x-user-id"));
-    }
-}
-
 /// Plays every row on a connection of its own, all at once, and then reads all that the backend was sent.
 async fn play_all(rows: impl Iterator<Item = (String, Row)>) {
     let recorder = Recorder::start().await;
@@ -573,6 +481,7 @@ async fn play_all(rows: impl Iterator<Item = (String, Row)>) {
     let mut got: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for message in recorder.messages() {
         message.assert_clean(recorder.address);
+        assert_eq!(message.field("x-forwarded-host"), Some("x"), "of {}", message.target);
         let path = message.target.split(['?', '/']).take(3).collect::<Vec<_>>().join("/");
         let said = format!("{} {}", message.method, String::from_utf8(message.body).unwrap());
         got.entry(path).or_default().push(said.trim_end_matches(' ').to_owned());

@@ -12,6 +12,7 @@ pub mod gateway;
 pub mod groups;
 pub mod http2;
 pub mod load;
+pub mod message;
 pub mod prometheus;
 pub mod proxy;
 pub mod redis;
