@@ -59,6 +59,7 @@ mod series;
 mod shell;
 mod signatures;
 mod smuggling;
+mod soak;
 mod standing;
 mod stores;
 mod survival;
