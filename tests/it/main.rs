@@ -17,6 +17,7 @@ mod browser;
 mod checking;
 mod clocks;
 mod commands;
+mod comparing;
 mod compressed;
 mod console;
 mod contracts;
