@@ -1,13 +1,17 @@
 //! `diff`: what changes for clients from one configuration to another.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 
 use serde_json::json;
 
 use crate::cli::{Failure, print};
 use crate::config::diff::{Change, Protection, Version, changes};
+use crate::config::settings::Config;
 use crate::config::{Loaded, Located, process_environment};
+use crate::replay::Replay;
 
 /// The two files and what is wanted of their comparison.
 #[derive(clap::Args)]
@@ -19,6 +23,9 @@ pub(super) struct DiffArguments {
     /// Exit status 1 when something is less protected than before.
     #[arg(long)]
     deny_weaker: bool,
+    /// Judges the requests of an access log (JSON lines of ours; `-` reads standard input) under the new configuration.
+    #[arg(long, value_name = "LOG")]
+    replay: Option<std::path::PathBuf>,
     /// For people, or one JSON document for programs.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -35,9 +42,16 @@ pub(super) fn diff(arguments: &DiffArguments) -> Result<(), Failure> {
     let (old, new) = (read(&arguments.old)?, read(&arguments.new)?);
     let changes = changes(&old, &new);
     let files = Files { old: &arguments.old, new: &arguments.new };
+    let replay = arguments.replay.as_deref().map(|log| replay(&old.config, &new.config, log)).transpose()?;
     match arguments.format {
-        Format::Text => print(&files.text(&changes))?,
-        Format::Json => print(&format!("{:#}\n", files.json(&changes)))?,
+        Format::Text => {
+            let replayed = replay.map(|replay| format!("\n{replay}")).unwrap_or_default();
+            print(&(files.text(&changes) + &replayed))?;
+        }
+        Format::Json => {
+            let replayed = replay.map(|replay| replay.json());
+            print(&format!("{:#}\n", files.json(&changes, replayed)))?;
+        }
     }
     let weaker = changes.iter().filter(|change| change.protection == Protection::Weaker).count();
     if arguments.deny_weaker && weaker > 0 {
@@ -58,6 +72,19 @@ fn read(path: &Path) -> Result<Located, Failure> {
         print(&report)?;
         Err(Failure::Because(format!("{} cannot be used, so there is nothing to compare", path.display())))
     })
+}
+
+/// Past requests under the new configuration.
+fn replay<'a>(old: &'a Config, new: &'a Config, log: &Path) -> Result<Replay<'a>, Failure> {
+    let mut replay = Replay::new(old, new);
+    let read = match log.to_str() {
+        Some("-") => replay.read(std::io::stdin().lock()),
+        _ => File::open(log).and_then(|file| replay.read(BufReader::new(file))),
+    };
+    read.map_err(|error| {
+        format!("cannot read {}: {}; name an access log, or - for standard input", log.display(), error.kind())
+    })?;
+    Ok(replay)
 }
 
 /// The files, for the places of changes.
@@ -96,7 +123,7 @@ impl Files<'_> {
         text
     }
 
-    fn json(&self, changes: &[Change]) -> serde_json::Value {
+    fn json(&self, changes: &[Change], replay: Option<serde_json::Value>) -> serde_json::Value {
         let one = |change: &Change| {
             json!({
                 "effect": change.effect.as_str(),
@@ -106,6 +133,10 @@ impl Files<'_> {
                 "text": change.text,
             })
         };
-        json!({ "changes": changes.iter().map(one).collect::<Vec<_>>() })
+        let changes: Vec<_> = changes.iter().map(one).collect();
+        match replay {
+            Some(replay) => json!({"changes": changes, "replay": replay}),
+            None => json!({"changes": changes}),
+        }
     }
 }
