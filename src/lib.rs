@@ -12,6 +12,7 @@ pub mod policy;
 pub mod ports;
 pub mod proxy;
 pub mod redis;
+pub mod replay;
 pub mod telemetry;
 pub mod tls;
 pub mod trace;

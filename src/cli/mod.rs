@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod diff;
 mod openapi;
 mod ready;
 mod run;
@@ -41,6 +42,8 @@ enum Command {
     },
     /// Says everything that is wrong with a configuration, with the line and a suggestion; exit status 1 if something is.
     Check(ConfigArgument),
+    /// Says what changes for clients from one configuration to another; nothing is served or asked for it.
+    Diff(diff::DiffArguments),
     /// Asks the running gateway's /readyz, within 2 s: for a container's health check.
     Ready(ConfigArgument),
     /// Tokens for people: mint, inspect, digest, revoke.
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Demo { backends_only: false } => demo::demo(),
         Command::Run { config, upgrade } => run::run(&config.config, upgrade),
         Command::Check(argument) => check::check(&argument.config),
+        Command::Diff(arguments) => diff::diff(&arguments),
         Command::Ready(argument) => ready::ready(&argument.config),
         Command::Token(command) => token::token(command),
         Command::Schema { markdown } => schema::schema(markdown),

@@ -4,6 +4,7 @@
 //! problem is an error.
 
 pub mod compile;
+pub mod diff;
 pub mod document;
 pub mod problem;
 pub mod read;
@@ -22,6 +23,7 @@ use sha2::{Digest as _, Sha256};
 use crate::config::problem::{Blot, Problem, Report, Severity};
 use crate::config::read::Environment;
 use crate::config::settings::Config;
+use crate::config::yaml::Node;
 
 /// A file as it was found, with everything that is wrong with it. No Debug: secrets may be written out in it.
 pub struct Loaded {
@@ -33,6 +35,15 @@ pub struct Loaded {
     pub problems: Vec<Problem>,
     blots: Vec<Blot>,
     config: Option<Config>,
+    tree: Option<Node>,
+}
+
+/// A configuration that can be used, with the tree that knows where everything in it was written. No Debug, as [`Loaded`].
+pub struct Located {
+    /// What it says.
+    pub config: Config,
+    /// Where it says so.
+    pub tree: Node,
 }
 
 impl Loaded {
@@ -46,8 +57,8 @@ impl Loaded {
         let (mut problems, mut blots) = (Vec::new(), Vec::new());
         let reading = read::read(&text, environment, &mut problems, &mut blots);
         let digest = Sha256::digest(&text).into();
-        let config = reading.map(|reading| compile::compile(&reading, digest, &mut problems));
-        Self { file, text, problems, blots, config }
+        let config = reading.as_ref().map(|reading| compile::compile(reading, digest, &mut problems));
+        Self { file, text, problems, blots, config, tree: reading.map(|reading| reading.tree) }
     }
 
     /// Whether a problem keeps the configuration from being used.
@@ -59,6 +70,12 @@ impl Loaded {
     pub fn into_config(self) -> Result<Config, String> {
         let report = self.report();
         if self.is_broken() { Err(report) } else { self.config.ok_or(report) }
+    }
+
+    /// The same with the places of what it says.
+    pub fn into_located(mut self) -> Result<Located, String> {
+        let (tree, report) = (self.tree.take(), self.report());
+        Ok(Located { config: self.into_config()?, tree: tree.ok_or(report)? })
     }
 
     /// Where the admin listener is, by a broken configuration too; its default where that itself cannot be read.

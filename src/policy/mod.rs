@@ -18,6 +18,7 @@ mod json;
 pub mod limit;
 pub mod meter;
 pub mod normalise;
+pub mod overlap;
 pub mod pagination;
 pub mod path;
 pub mod principal;

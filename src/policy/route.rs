@@ -147,6 +147,18 @@ impl Methods {
         self.0 & other.0 != 0
     }
 
+    /// Its methods, one after the other.
+    pub fn iter(self) -> impl Iterator<Item = Method> {
+        KNOWN_METHODS.into_iter().filter(move |method| self.contains(method))
+    }
+
+    /// Those of the methods for which `is_wanted` holds; GET does not bring HEAD with it.
+    #[must_use]
+    pub fn filter(self, is_wanted: impl Fn(&Method) -> bool) -> Self {
+        let bits = self.iter().filter(|method| is_wanted(method)).filter_map(|method| Self::bit(&method));
+        Self(bits.fold(0, |set, bit| set | bit))
+    }
+
     fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
@@ -171,12 +183,13 @@ impl fmt::Display for Methods {
 /// A path pattern: literal segments, `{name}` for one segment, a last `**` for the path itself and all below it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pattern {
-    text: String,
-    segments: Vec<Segment>,
+    pub(super) text: String,
+    pub(super) segments: Vec<Segment>,
 }
 
+/// One part of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Segment {
+pub(super) enum Segment {
     Literal(Box<str>),
     Any,
     Below,

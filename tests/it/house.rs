@@ -99,6 +99,7 @@ fn imports_run_one_way() {
             "openapi/",
             &["crate::proxy", "crate::auth", "crate::limits", "crate::pipeline", "crate::telemetry", "crate::cli"],
         ),
+        ("replay/", &["crate::proxy", "crate::auth", "crate::pipeline", "crate::telemetry", "crate::cli"]),
         ("tls/", &["crate::config", "crate::proxy", "crate::policy", "crate::cli"]),
         ("auth/", &["crate::proxy", "crate::limits", "crate::pipeline", "crate::cli"]),
         ("limits/", &["crate::proxy", "crate::auth", "crate::pipeline", "crate::cli"]),
