@@ -21,6 +21,7 @@ mod compressed;
 mod console;
 mod contracts;
 mod cors;
+mod costs;
 mod credentials;
 mod databases;
 mod demonstration;
