@@ -11,7 +11,7 @@ mod client;
 mod edge;
 mod exchange;
 pub mod hand_over;
-mod headers;
+pub mod headers;
 pub mod history;
 mod http1;
 mod http2;

@@ -67,9 +67,17 @@ impl AccessLog {
         Self { log }
     }
 
-    /// Writes the line of `outcome`: caller's faults at info, the backend's at warn, ours at error. Of successes, and of them alone, only
-    /// a share may be wanted; one that is traced has its line.
+    /// Writes the line of `outcome`, if one is wanted.
     pub fn write(&self, outcome: &Outcome<'_>) {
+        if let Some(line) = self.line(outcome) {
+            // A full queue drops the line and counts it; a request never waits for the log.
+            let _ = self.log.writer().write_all(&line);
+        }
+    }
+
+    /// The line of `outcome` with its end: caller's faults at info, the backend's at warn, ours at error. Of successes, and of them
+    /// alone, only a share may be wanted; one that is traced has its line.
+    pub fn line(&self, outcome: &Outcome<'_>) -> Option<Vec<u8>> {
         let level = match outcome.blame() {
             Blame::Caller => Level::INFO,
             Blame::Upstream => Level::WARN,
@@ -79,7 +87,7 @@ impl AccessLog {
         let is_wanted =
             || !outcome.is_success() || outcome.trail.trace.steps().is_some() || fastrand::f64() < settings.sample;
         if level > settings.level || !is_wanted() {
-            return;
+            return None;
         }
         let line = Line::new(outcome, level);
         let mut text = match settings.format {
@@ -87,8 +95,7 @@ impl AccessLog {
             LogFormat::Text => text::request(&line, level, self.log.colours()).into(),
         };
         text.push(b'\n');
-        // A full queue drops the line and counts it; a request never waits for the log.
-        let _ = self.log.writer().write_all(&text);
+        Some(text)
     }
 }
 

@@ -22,6 +22,7 @@ mod compressed;
 mod console;
 mod contracts;
 mod cors;
+mod costs;
 mod credentials;
 mod databases;
 mod demonstration;
