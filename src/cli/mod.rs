@@ -2,12 +2,14 @@
 
 mod check;
 mod demo;
+mod explain;
 mod openapi;
 mod ready;
 mod run;
 mod schema;
 mod shell;
 mod token;
+mod why;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -41,6 +43,10 @@ enum Command {
     },
     /// Says everything that is wrong with a configuration, with the line and a suggestion; exit status 1 if something is.
     Check(ConfigArgument),
+    /// Says what the gateway would decide about a request and why, with the lines of gateway.yaml; exit status 1 if it would refuse it.
+    Explain(explain::Explain),
+    /// Says what became of a request and why, from its line in the log; exit status 1 if it has none.
+    Why(why::Why),
     /// Asks the running gateway's /readyz, within 2 s: for a container's health check.
     Ready(ConfigArgument),
     /// Tokens for people: mint, inspect, digest, revoke.
@@ -99,6 +105,8 @@ pub fn main() -> ExitCode {
         Command::Demo { backends_only: false } => demo::demo(),
         Command::Run { config, upgrade } => run::run(&config.config, upgrade),
         Command::Check(argument) => check::check(&argument.config),
+        Command::Explain(asked) => explain::explain(asked),
+        Command::Why(asked) => why::why(&asked),
         Command::Ready(argument) => ready::ready(&argument.config),
         Command::Token(command) => token::token(command),
         Command::Schema { markdown } => schema::schema(markdown),
@@ -115,6 +123,12 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// For a command that waits for others.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| format!("cannot start a runtime: {error}").into())
 }
 
 /// Writes to standard output; a closed pipe ends the command quietly.

@@ -5,6 +5,7 @@
 
 pub mod compile;
 pub mod document;
+pub mod places;
 pub mod problem;
 pub mod read;
 pub mod redis_url;
@@ -19,6 +20,7 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::config::places::Places;
 use crate::config::problem::{Blot, Problem, Report, Severity};
 use crate::config::read::Environment;
 use crate::config::settings::Config;
@@ -32,6 +34,7 @@ pub struct Loaded {
     /// Errors and warnings.
     pub problems: Vec<Problem>,
     blots: Vec<Blot>,
+    places: Places,
     config: Option<Config>,
 }
 
@@ -46,8 +49,9 @@ impl Loaded {
         let (mut problems, mut blots) = (Vec::new(), Vec::new());
         let reading = read::read(&text, environment, &mut problems, &mut blots);
         let digest = Sha256::digest(&text).into();
-        let config = reading.map(|reading| compile::compile(&reading, digest, &mut problems));
-        Self { file, text, problems, blots, config }
+        let config = reading.as_ref().map(|reading| compile::compile(reading, digest, &mut problems));
+        let places = Places::new(file.clone(), reading.map(|reading| reading.tree));
+        Self { file, text, problems, blots, places, config }
     }
 
     /// Whether a problem keeps the configuration from being used.
@@ -59,6 +63,11 @@ impl Loaded {
     pub fn into_config(self) -> Result<Config, String> {
         let report = self.report();
         if self.is_broken() { Err(report) } else { self.config.ok_or(report) }
+    }
+
+    /// Where what stands in the file.
+    pub fn places(&self) -> Places {
+        self.places.clone()
     }
 
     /// Where the admin listener is, by a broken configuration too; its default where that itself cannot be read.
