@@ -30,7 +30,8 @@ pub struct Admission {
     pub limits: Arc<Limits>,
 }
 
-/// Evidence that a request may be forwarded, and everything that is needed for it. Made by [`Admission::admit`] alone.
+/// Evidence that a request may be forwarded, and everything that is needed for it. Made by [`Admission`] alone, and
+/// handed out by [`Admission::admit`] alone.
 #[derive(Debug)]
 pub struct Permit {
     /// The path that was authorised, where it is not spelled as the client sent it.
@@ -74,6 +75,24 @@ impl Permit {
     }
 }
 
+/// What a request would be permitted. It was counted nowhere, so the [`Permit`] in it cannot be taken out and nothing forwarded by it.
+#[derive(Debug)]
+pub struct Rehearsal(Permit);
+
+impl Rehearsal {
+    /// As [`Permit::target`].
+    pub fn target(&self, sent: &Uri) -> Result<Uri, Refusal> {
+        self.0.target(sent)
+    }
+}
+
+/// Whether a request takes from its limits.
+#[derive(Clone, Copy)]
+enum Counting {
+    Takes,
+    Spares,
+}
+
 /// How far a request came, for whoever tells about it: also a refused request had a route, a caller and a count.
 #[derive(Debug, Default)]
 pub struct Trail {
@@ -90,6 +109,21 @@ pub struct Trail {
 impl Admission {
     /// Judges a request. `head` is all there is of it; its body is not looked at.
     pub async fn admit(&self, head: &Parts, client: ClientIp, trail: &mut Trail) -> Result<Permit, Refusal> {
+        self.judge(head, client, trail, Counting::Takes).await
+    }
+
+    /// Judges a request in the same way and takes nothing from its limits, which are taken to have room.
+    pub async fn rehearse(&self, head: &Parts, client: ClientIp, trail: &mut Trail) -> Result<Rehearsal, Refusal> {
+        self.judge(head, client, trail, Counting::Spares).await.map(Rehearsal)
+    }
+
+    async fn judge(
+        &self,
+        head: &Parts,
+        client: ClientIp,
+        trail: &mut Trail,
+        counting: Counting,
+    ) -> Result<Permit, Refusal> {
         let path = CleanPath::parse(head.uri.path()).map_err(Refusal::BadPath)?;
         let route = trail.found(self.policy.routes.find(&head.method, &path)?);
         if head.method == Method::POST && head.uri.query().is_some_and(query::overrides_method) {
@@ -97,7 +131,11 @@ impl Admission {
         }
         let (caller, authorization) = trail.identified(self.identify(&route, head, client).await?);
         let grant = trail.authorised(route.access.grant(caller)?);
-        Counted::from_decision(trail.counted(self.limits.take(&route, &grant, client).await))?;
+        let decision = match counting {
+            Counting::Takes => self.limits.take(&route, &grant, client).await,
+            Counting::Spares => Decision::UNCOUNTED,
+        };
+        Counted::from_decision(trail.counted(decision))?;
         let query = route.pagination.as_ref().map(|contract| contract.apply(head.uri.query())).transpose()?;
         Ok(Permit { rewritten: path.rewritten(), query, route, grant, authorization })
     }

@@ -346,7 +346,8 @@ impl Follower {
 
     /// Tells whoever waits for it that everything up to `seen` is in force here.
     async fn acknowledge(&self, seen: EntryId) {
-        let Some(link) = self.link.upgrade() else { return };
+        // A tool that only looks is no gateway, and nobody waits for its word.
+        let Some(link) = self.link.upgrade().filter(|link| !link.replica_id().is_empty()) else { return };
         let key = seen_key(link.key_prefix(), link.replica_id());
         let mut command = redis::cmd("SET");
         command.arg(&key).arg(seen.to_string()).arg("EX").arg(SEEN_FOR_SECONDS);

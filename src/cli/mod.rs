@@ -3,12 +3,14 @@
 mod check;
 mod demo;
 mod diff;
+mod explain;
 mod openapi;
 mod ready;
 mod run;
 mod schema;
 mod shell;
 mod token;
+mod why;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -44,6 +46,10 @@ enum Command {
     Check(ConfigArgument),
     /// Says what changes for clients from one configuration to another; nothing is served or asked for it.
     Diff(diff::DiffArguments),
+    /// Says what the gateway would decide about a request and why, with the lines of gateway.yaml; exit status 1 if it would refuse it.
+    Explain(explain::Explain),
+    /// Says what became of a request and why, from its line in the log; exit status 1 if it has none.
+    Why(why::Why),
     /// Asks the running gateway's /readyz, within 2 s: for a container's health check.
     Ready(ConfigArgument),
     /// Tokens for people: mint, inspect, digest, revoke.
@@ -103,6 +109,8 @@ pub fn main() -> ExitCode {
         Command::Run { config, upgrade } => run::run(&config.config, upgrade),
         Command::Check(argument) => check::check(&argument.config),
         Command::Diff(arguments) => diff::diff(&arguments),
+        Command::Explain(asked) => explain::explain(asked),
+        Command::Why(asked) => why::why(&asked),
         Command::Ready(argument) => ready::ready(&argument.config),
         Command::Token(command) => token::token(command),
         Command::Schema { markdown } => schema::schema(markdown),
@@ -119,6 +127,12 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// For a command that waits for others.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| format!("cannot start a runtime: {error}").into())
 }
 
 /// Writes to standard output; a closed pipe ends the command quietly.

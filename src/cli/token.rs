@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::auth::revocation::{Published, Subject, publish};
 use crate::cli::check::load;
-use crate::cli::{ConfigArgument, Failure, print};
+use crate::cli::{ConfigArgument, Failure, print, runtime};
 use crate::config::settings::{AuthSettings, Config, SourceSettings};
 use crate::policy::credential::{Credential, Form, TokenDigest};
 use crate::policy::signed::{Expected, KeySet, VerifyingKey, claimed_id};
@@ -108,7 +108,7 @@ fn config(argument: &ConfigArgument) -> Result<Config, Failure> {
 }
 
 /// A token as it was typed, or from standard input.
-fn read_token(argument: &str) -> Result<String, Failure> {
+pub(super) fn read_token(argument: &str) -> Result<String, Failure> {
     if argument != "-" {
         return Ok(argument.to_owned());
     }
@@ -264,10 +264,7 @@ fn calendar(seconds: u64) -> String {
 fn revoke_tokens(revoke: &Revoke) -> Result<(), Failure> {
     let config = config(&revoke.config)?;
     let subject = subject(&revoke.subject, &config.auth)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start a runtime: {error}"))?;
+    let runtime = runtime()?;
     let Some(redis) = &config.redis else {
         return Err("redis.url is empty: there is no stream that gateways could follow".to_owned().into());
     };

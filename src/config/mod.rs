@@ -6,6 +6,7 @@
 pub mod compile;
 pub mod diff;
 pub mod document;
+pub mod places;
 pub mod problem;
 pub mod read;
 pub mod redis_url;
@@ -20,6 +21,7 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::config::places::Places;
 use crate::config::problem::{Blot, Problem, Report, Severity};
 use crate::config::read::Environment;
 use crate::config::settings::Config;
@@ -38,12 +40,12 @@ pub struct Loaded {
     tree: Option<Node>,
 }
 
-/// A configuration that can be used, with the tree that knows where everything in it was written. No Debug, as [`Loaded`].
+/// A configuration that can be used, and where everything in it was written. No Debug, as [`Loaded`].
 pub struct Located {
     /// What it says.
     pub config: Config,
     /// Where it says so.
-    pub tree: Node,
+    pub places: Places,
 }
 
 impl Loaded {
@@ -75,7 +77,8 @@ impl Loaded {
     /// The same with the places of what it says.
     pub fn into_located(mut self) -> Result<Located, String> {
         let (tree, report) = (self.tree.take(), self.report());
-        Ok(Located { config: self.into_config()?, tree: tree.ok_or(report)? })
+        let places = Places::new(self.file.clone(), tree.ok_or(report)?);
+        Ok(Located { config: self.into_config()?, places })
     }
 
     /// Where the admin listener is, by a broken configuration too; its default where that itself cannot be read.

@@ -76,6 +76,11 @@ pub fn read(octets: &Bytes, max_fields: usize) -> Result<Head, Refusal> {
     }
 }
 
+/// What a head is told that is longer than `request.header_bytes`.
+pub fn too_large() -> Refusal {
+    refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large")
+}
+
 /// Keeps the first flaw of a head whose framing is clear, and goes on: a worse one may follow.
 fn note(verdict: Result<(), Flaw>, first: &mut Option<Refusal>) -> Result<(), Refusal> {
     match verdict {

@@ -12,6 +12,7 @@ pub mod decode;
 pub mod envelope;
 pub mod fields;
 pub mod head;
+pub mod head_end;
 pub mod head_http2;
 mod hex;
 mod json;

@@ -3,11 +3,19 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use crate::policy::refusal::TokenProblem;
 use crate::policy::scope::ScopeSet;
 use crate::policy::time::{UnixMillis, UnixSeconds};
+
+/// What a backend is told about the caller, in the order of [`Principal::headers`].
+pub const IDENTITY: [HeaderName; 4] = [
+    HeaderName::from_static("x-workspace-id"),
+    HeaderName::from_static("x-user-id"),
+    HeaderName::from_static("x-token-id"),
+    HeaderName::from_static("x-token-scopes"),
+];
 
 /// What a token source knows of one token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,7 +169,7 @@ impl Principal {
         self.ends_at.is_none_or(|end| now < end)
     }
 
-    /// The values of X-Workspace-Id, X-User-Id, X-Token-Id and X-Token-Scopes.
+    /// The values of [`IDENTITY`].
     pub fn headers(&self) -> [&HeaderValue; 4] {
         [&self.workspace, &self.user, &self.token_id, &self.scopes_header]
     }

@@ -277,11 +277,10 @@ struct Node {
     below: Vec<usize>,
 }
 
-/// The search's running result: the route that takes the request, or which methods the path would have taken.
-struct Search<'t, 'm> {
+/// A search for the first route of a path, from the most specific on, that `takes` the request.
+struct Search<'t, F> {
     routes: &'t [Arc<Route>],
-    method: &'m Method,
-    allowed: Methods,
+    takes: F,
 }
 
 impl RouteTable {
@@ -302,13 +301,31 @@ impl RouteTable {
     /// The route for a request: [`Refusal::NoRoute`] when no path matches, [`Refusal::MethodNotAllowed`] with the union
     /// of the methods when a path does but takes other methods.
     pub fn find(&self, method: &Method, path: &CleanPath<'_>) -> Result<&Arc<Route>, Refusal> {
-        let mut search = Search { routes: &self.routes, method, allowed: Methods::NONE };
-        let rest = path.as_str().strip_prefix('/').unwrap_or_default();
-        match search.visit(&self.root, rest) {
+        let mut allowed = Methods::NONE;
+        let takes = |route: &Arc<Route>| {
+            allowed = allowed.union(route.methods);
+            route.methods.contains(method)
+        };
+        match self.first(path, takes) {
             Some(route) => Ok(route),
-            None if search.allowed == Methods::NONE => Err(Refusal::NoRoute),
-            None => Err(Refusal::MethodNotAllowed(search.allowed)),
+            None if allowed == Methods::NONE => Err(Refusal::NoRoute),
+            None => Err(Refusal::MethodNotAllowed(allowed)),
         }
+    }
+
+    /// All routes that have this path, the most specific first, whatever methods they take.
+    pub fn candidates(&self, path: &CleanPath<'_>) -> Vec<&Arc<Route>> {
+        let mut found = Vec::new();
+        self.first(path, |route| {
+            found.push(route);
+            false
+        });
+        found
+    }
+
+    fn first<'t>(&'t self, path: &CleanPath<'_>, takes: impl FnMut(&'t Arc<Route>) -> bool) -> Option<&'t Arc<Route>> {
+        let rest = path.as_str().strip_prefix('/').unwrap_or_default();
+        Search { routes: &self.routes, takes }.visit(&self.root, rest)
     }
 }
 
@@ -323,7 +340,7 @@ impl Node {
     }
 }
 
-impl<'t> Search<'t, '_> {
+impl<'t, F: FnMut(&'t Arc<Route>) -> bool> Search<'t, F> {
     /// Depth first, most specific first; `rest` is the path below `node` without a leading slash.
     fn visit(&mut self, node: &'t Node, rest: &str) -> Option<&'t Arc<Route>> {
         if rest.is_empty() {
@@ -340,13 +357,7 @@ impl<'t> Search<'t, '_> {
     }
 
     fn take(&mut self, candidates: &[usize]) -> Option<&'t Arc<Route>> {
-        for route in candidates.iter().filter_map(|&index| self.routes.get(index)) {
-            if route.methods.contains(self.method) {
-                return Some(route);
-            }
-            self.allowed = self.allowed.union(route.methods);
-        }
-        None
+        candidates.iter().filter_map(|&index| self.routes.get(index)).find(|route| (self.takes)(route))
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::time::{Duration, Instant, timeout, timeout_at};
 use crate::config::settings::{ListenerSettings, RequestBounds, TrustedProxies};
 use crate::pipeline::Trail;
 use crate::policy::head::{self, Head};
+use crate::policy::head_end::Scan;
 use crate::policy::refusal::Refusal;
 use crate::proxy::channel::Channel;
 use crate::proxy::client::Wire;
@@ -261,12 +262,7 @@ async fn read_head(
                 );
             }
             Ok(None) if channel.read.len() <= bounds.header_bytes => {}
-            Ok(_) => {
-                return Arrived::Refused(Refusal::BadRequest(
-                    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                    "head_too_large",
-                ));
-            }
+            Ok(_) => return Arrived::Refused(head::too_large()),
         }
         match timeout_at(late_at, channel.fill()).await {
             Ok(Ok(1..)) => {}
@@ -312,34 +308,6 @@ async fn first_bytes(channel: &mut Channel<Stream>, idle: Duration, shutdown: &S
     }
 }
 
-/// Where a search for the end of a head stands, so that no octet is looked at twice.
-#[derive(Default)]
-struct Scan {
-    next: usize,
-}
-
-impl Scan {
-    /// The length of the head, when it is complete. A line that ends in a bare LF, and a first octet that no method begins with, are
-    /// refused without waiting for more.
-    fn find_end(&mut self, buffer: &[u8]) -> Result<Option<usize>, Refusal> {
-        let bad = |reason| Err(Refusal::BadRequest(StatusCode::BAD_REQUEST, reason));
-        if buffer.first().is_some_and(|octet| !octet.is_ascii_alphabetic()) {
-            return bad("head_not_http");
-        }
-        while let Some(at) = buffer.get(self.next..).and_then(|rest| rest.iter().position(|octet| *octet == b'\n')) {
-            let line_feed = self.next + at;
-            self.next = line_feed + 1;
-            match buffer.get(..line_feed) {
-                Some(before) if before.ends_with(b"\r\n\r") => return Ok(Some(line_feed + 1)),
-                Some(before) if before.ends_with(b"\r") => {}
-                _ => return bad("head_bare_lf"),
-            }
-        }
-        self.next = buffer.len();
-        Ok(None)
-    }
-}
-
 /// Closes a connection in order: our side first, then whatever the client still sends is thrown away for a moment.
 async fn close(channel: Channel<Stream>) {
     let (mut stream, _) = channel.into_parts();
@@ -359,29 +327,4 @@ async fn close(channel: Channel<Stream>) {
     };
     // Over the time, the connection is dropped all the same.
     let _ = timeout(LINGER, closing).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_a_head_is_found_however_it_is_cut() {
-        let head = b"GET / HTTP/1.1\r\nHost: x\r\n\r\nbody";
-        for cut in 0..head.len() {
-            let mut scan = Scan::default();
-            let first = scan.find_end(&head[..cut]).unwrap();
-            assert_eq!(first.or_else(|| scan.find_end(head).unwrap()), Some(27), "{cut}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_become_a_head_is_refused_at_once() {
-        let reason = |octets: &[u8]| Scan::default().find_end(octets).err().map(|refusal| refusal.reason());
-        assert_eq!(reason(b"\x16\x03\x01"), Some("head_not_http"));
-        assert_eq!(reason(b"\r\nGET /"), Some("head_not_http"));
-        assert_eq!(reason(b"GET / HTTP/1.1\nHost: x\n\n"), Some("head_bare_lf"));
-        assert_eq!(reason(b"GET / HTTP/1.1\r\nHost: x\n"), Some("head_bare_lf"));
-        assert_eq!(reason(b"GET / HTTP/1.1\r\n"), None);
-    }
 }

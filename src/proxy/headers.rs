@@ -21,18 +21,13 @@ use crate::policy::cors::{self, Cors};
 use crate::policy::envelope::{JSON, quota_headers};
 use crate::policy::fields::Fields;
 use crate::policy::limit::Quota;
+use crate::policy::principal::IDENTITY;
 use crate::policy::refusal::Refusal;
 use crate::policy::time::millis;
 use crate::trace::Trace;
 
 /// X-Request-Id
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const IDENTITY: [HeaderName; 4] = [
-    HeaderName::from_static("x-workspace-id"),
-    HeaderName::from_static("x-user-id"),
-    HeaderName::from_static("x-token-id"),
-    HeaderName::from_static("x-token-scopes"),
-];
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

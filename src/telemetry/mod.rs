@@ -14,6 +14,8 @@ pub mod recent;
 mod spans;
 mod text;
 
+pub use text::plain;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;

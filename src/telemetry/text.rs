@@ -120,7 +120,7 @@ fn coloured(what: &impl Display, hue: u8, colours: Colours) -> String {
 }
 
 /// Without characters that a terminal would obey.
-fn plain(text: &str) -> Cow<'_, str> {
+pub fn plain(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return Cow::Borrowed(text);
     }

@@ -49,11 +49,11 @@ impl<'a> Comparison<'a> {
     /// The line of the first of these keys that is written in the new file, else in the old one; else of the section in the new one.
     pub(super) fn spot(&self, candidates: &[Keys<'_>]) -> Spot {
         let written = |located: &Located, version| {
-            let keys = candidates.iter().find(|keys| located.tree.get(keys).is_some())?;
-            Some(Spot { version, line: located.tree.nearest(keys).line })
+            let line = candidates.iter().find_map(|keys| located.places.line(keys))?;
+            Some(Spot { version, line })
         };
         let section = || {
-            let line = candidates.first().map_or(1, |keys| self.new.tree.nearest(keys).line);
+            let line = candidates.first().map_or(1, |keys| self.new.places.nearest(keys));
             Spot { version: Version::New, line }
         };
         written(self.new, Version::New).or_else(|| written(self.old, Version::Old)).unwrap_or_else(section)
@@ -61,7 +61,7 @@ impl<'a> Comparison<'a> {
 
     /// A line of the old file.
     pub(super) fn old_spot(&self, keys: Keys<'_>) -> Spot {
-        Spot { version: Version::Old, line: self.old.tree.nearest(keys).line }
+        Spot { version: Version::Old, line: self.old.places.nearest(keys) }
     }
 
     /// Says something that is about no route or limit in particular.
