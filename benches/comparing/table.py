@@ -56,8 +56,8 @@ def _circumstances(outcome):
 
 
 def _bounds(outcome, connections):
-    """Says so where wrk and the backend gave a proxy less than it could do."""
-    busy = [(one["label"], median(outcome, one["name"], connections, "proxy_busy")) for one in outcome["contenders"]]
-    idle = [f"{label} ({share:.0%})" for label, share in busy if share < BUSY]
+    """Says so where a proxy was given less than it could do."""
+    busy = [(f"{one['label']} ({one['does']})", median(outcome, one["name"], connections, "proxy_busy")) for one in outcome["contenders"]]
+    idle = [f"{label} {share:.0%}" for label, share in busy if share < BUSY]
     if idle:
-        yield f"Not all of its core was used by {', '.join(idle)}: their requests a second tell what the load could do."
+        yield f"Of its core used {'; '.join(idle)}: what they were given to do, or other work, was the bound there."
