@@ -5,6 +5,9 @@ import re
 from comparing.results import median, span
 
 BEGIN, END = "<!-- benches/compare writes this -->", "<!-- benches/compare wrote this -->"
+PICTURE = "![CPU time a request, beside proxies that only forward](benches/compare.svg)"
+# Above this share of its core, a proxy is what bounds the requests a second.
+BUSY = 0.9
 
 
 def markdown(outcome):
@@ -22,12 +25,13 @@ def markdown(outcome):
                      ", ".join(f"{median(outcome, name, middle, figure) / 1000:.1f} ms" for figure in ("p50_us", "p99_us")),
                      f"{median(outcome, name, connections[-1], 'memory_mib'):.0f} MiB"])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", *_circumstances(outcome)])
+    return "\n".join([*lines, "", *_circumstances(outcome), *_bounds(outcome, middle)])
 
 
 def into(readme, outcome):
-    """The README with this outcome in it."""
-    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}\n{markdown(outcome)}\n{END}", readme, flags=re.DOTALL)
+    """The README with the picture and the table of this outcome; with neither, where nothing was measured yet."""
+    told = f"{PICTURE}\n\n{markdown(outcome)}\n" if outcome else ""
+    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}\n{told}{END}", readme, flags=re.DOTALL)
 
 
 def _cpu(outcome, name, connections):
@@ -49,3 +53,11 @@ def _circumstances(outcome):
             f"{machine['cpus']} × {machine['cpu']}, Linux {machine['kernel']}.",
             f"{versions}. Anything else on the machine took at most {others:.0%} of a core; "
             f"{failed or 'none'} of the requests failed."]
+
+
+def _bounds(outcome, connections):
+    """Says so where a proxy was given less than it could do."""
+    busy = [(f"{one['label']} ({one['does']})", median(outcome, one["name"], connections, "proxy_busy")) for one in outcome["contenders"]]
+    idle = [f"{label} {share:.0%}" for label, share in busy if share < BUSY]
+    if idle:
+        yield f"Of its core used {'; '.join(idle)}: what they were given to do, or other work, was the bound there."
