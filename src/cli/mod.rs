@@ -40,7 +40,13 @@ enum Command {
         upgrade: bool,
     },
     /// Says everything that is wrong with a configuration, with the line and a suggestion; exit status 1 if something is.
-    Check(ConfigArgument),
+    Check {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// Who is to read the answer.
+        #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+        format: check::Format,
+    },
     /// Asks the running gateway's /readyz, within 2 s: for a container's health check.
     Ready(ConfigArgument),
     /// Tokens for people: mint, inspect, digest, revoke.
@@ -98,7 +104,7 @@ pub fn main() -> ExitCode {
         Command::Demo { backends_only: true } => demo::backends_only(),
         Command::Demo { backends_only: false } => demo::demo(),
         Command::Run { config, upgrade } => run::run(&config.config, upgrade),
-        Command::Check(argument) => check::check(&argument.config),
+        Command::Check { config, format } => check::check(&config.config, format),
         Command::Ready(argument) => ready::ready(&argument.config),
         Command::Token(command) => token::token(command),
         Command::Schema { markdown } => schema::schema(markdown),
