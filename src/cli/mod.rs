@@ -43,7 +43,13 @@ enum Command {
         upgrade: bool,
     },
     /// Says everything that is wrong with a configuration, with the line and a suggestion; exit status 1 if something is.
-    Check(ConfigArgument),
+    Check {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// Who is to read the answer.
+        #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+        format: check::Format,
+    },
     /// Says what changes for clients from one configuration to another; nothing is served or asked for it.
     Diff(diff::DiffArguments),
     /// Says what the gateway would decide about a request and why, with the lines of gateway.yaml; exit status 1 if it would refuse it.
@@ -107,7 +113,7 @@ pub fn main() -> ExitCode {
         Command::Demo { backends_only: true } => demo::backends_only(),
         Command::Demo { backends_only: false } => demo::demo(),
         Command::Run { config, upgrade } => run::run(&config.config, upgrade),
-        Command::Check(argument) => check::check(&argument.config),
+        Command::Check { config, format } => check::check(&config.config, format),
         Command::Diff(arguments) => diff::diff(&arguments),
         Command::Explain(asked) => explain::explain(asked),
         Command::Why(asked) => why::why(&asked),

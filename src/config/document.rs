@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::units::{Bytes, OneOrMany, Secret, Span, Threads};
+use crate::config::units::{Bytes, OneOrMany, Secret, Span, Threads, networks};
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -39,7 +39,7 @@ pub struct Document {
     #[schemars(regex(pattern = "^(/|$)"), extend("default" = ""), example = "/api/v1")]
     pub base_path: Option<String>,
     /// Networks whose X-Forwarded-For and X-Forwarded-Proto are believed.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "networks")]
     #[schemars(with = "Vec<String>", inner(regex(pattern = "^[0-9A-Fa-f:.]+/[0-9]{1,3}$")), example = ["10.0.0.0/8"])]
     pub trusted_proxies: Vec<IpNet>,
     /// What a client may send, before anything else is looked at.
@@ -106,7 +106,7 @@ pub struct ListenerDocument {
     #[serde(default)]
     pub http2: Option<Http2Document>,
     /// Load balancers in front, whose connections begin with a PROXY protocol header (v1 or v2); nobody else's may.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "networks")]
     #[schemars(with = "Vec<String>", inner(regex(pattern = "^[0-9A-Fa-f:.]+/[0-9]{1,3}$")), example = ["10.0.0.0/8"])]
     pub proxy_protocol: Vec<IpNet>,
 }

@@ -4,15 +4,19 @@
 //! problem is an error.
 
 pub mod compile;
+mod decode;
 pub mod diff;
 pub mod document;
+pub mod obstacle;
 pub mod places;
 pub mod problem;
 pub mod read;
 pub mod redis_url;
 pub mod reference;
 pub mod schema;
+pub mod secrets;
 pub mod settings;
+mod syntax;
 pub mod units;
 pub mod yaml;
 
@@ -22,7 +26,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::places::Places;
-use crate::config::problem::{Blot, Problem, Report, Severity};
+use crate::config::problem::{Blot, Count, Problem, Report, Severity};
 use crate::config::read::Environment;
 use crate::config::settings::Config;
 use crate::config::yaml::Node;
@@ -60,6 +64,8 @@ impl Loaded {
         let reading = read::read(&text, environment, &mut problems, &mut blots);
         let digest = Sha256::digest(&text).into();
         let config = reading.as_ref().map(|reading| compile::compile(reading, digest, &mut problems));
+        secrets::keep(&mut problems, &text, &blots);
+        problems.sort_by_key(|problem| (problem.place, problem.severity));
         Self { file, text, problems, blots, config, tree: reading.map(|reading| reading.tree) }
     }
 
@@ -84,6 +90,11 @@ impl Loaded {
     /// Where the admin listener is, by a broken configuration too; its default where that itself cannot be read.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.config.as_ref().map(|config| config.process.admin)
+    }
+
+    /// How many errors and warnings there are.
+    pub fn count(&self) -> Count {
+        Count::of(&self.problems)
     }
 
     /// All problems as a text to show.

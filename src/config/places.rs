@@ -25,6 +25,6 @@ impl Places {
 
     /// The line of the key at `path`, or of the nearest one above it that is written.
     pub fn nearest(&self, path: &[&str]) -> usize {
-        self.tree.nearest(path).line
+        self.tree.key_place(path).line
     }
 }

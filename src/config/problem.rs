@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use serde::Serialize;
+
 /// A place in a file: line and column count from one, in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -13,13 +15,30 @@ pub struct Place {
     pub width: usize,
 }
 
+impl Place {
+    /// Where something stands that another problem is about.
+    pub fn told(self) -> String {
+        format!("the first is in line {}, column {}", self.line, self.column)
+    }
+}
+
 /// Whether a configuration can be used in spite of a problem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// It cannot.
     Error,
     /// It can, and is probably not what was meant.
     Warning,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        })
+    }
 }
 
 /// One problem: where, what, and what to do about it.
@@ -53,6 +72,39 @@ impl Problem {
     }
 }
 
+/// How many problems there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// Errors.
+    pub errors: usize,
+    /// Warnings.
+    pub warnings: usize,
+}
+
+impl Count {
+    /// Counts them.
+    pub fn of(problems: &[Problem]) -> Self {
+        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+        Self { errors, warnings: problems.len() - errors }
+    }
+}
+
+impl fmt::Display for Count {
+    /// `2 errors, 1 warning`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.errors {
+            0 => f.write_str("no errors")?,
+            1 => f.write_str("1 error")?,
+            errors => write!(f, "{errors} errors")?,
+        }
+        match self.warnings {
+            0 => Ok(()),
+            1 => f.write_str(", 1 warning"),
+            warnings => write!(f, ", {warnings} warnings"),
+        }
+    }
+}
+
 /// Problems with the file they are in, shown as `file:line:column: error: …` with the line and a mark under it.
 pub struct Report<'a> {
     /// The file's name as the operator gave it.
@@ -76,10 +128,6 @@ impl fmt::Display for Report<'_> {
 impl Report<'_> {
     fn write_one(&self, f: &mut fmt::Formatter<'_>, problem: &Problem) -> fmt::Result {
         let Problem { severity, place, message, hint } = problem;
-        let severity = match severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
         writeln!(f, "{}:{}:{}: {severity}: {message}", self.file, place.line, place.column)?;
         if let Some(line) = place.line.checked_sub(1).and_then(|at| self.text.lines().nth(at)) {
             writeln!(f, "{:>5} | {}", place.line, without_secrets(place.line, line, self.blots))?;

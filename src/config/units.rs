@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 /// A duration: a number and `ms`, `s`, `m`, `h` or `d`, several added up (`1m30s`). `0` needs no unit.
@@ -17,36 +18,28 @@ pub struct Bytes(pub u64);
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
 
+/// What is expected of a [`Span`].
+pub const DURATION: &str = "a duration with its unit, such as `25ms`, `30s` or `4h`";
+/// What is expected of a [`Bytes`].
+pub const SIZE: &str = "a size with its unit, such as `64KiB` or `2MiB`";
+
 struct SecretVisitor;
 
 impl Visitor<'_> for SecretVisitor {
     type Value = Secret;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text in quotes")
+        f.write_str("a text")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Secret, E> {
         Ok(Secret(text.to_owned()))
     }
-
-    // serde's own message would show the number.
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Secret, E> {
-        Err(E::custom("put it in quotes: it is read as a number"))
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Secret, E> {
-        self.visit_u64(0)
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Secret, E> {
-        self.visit_u64(0)
-    }
 }
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SecretVisitor)
+        deserializer.deserialize_str(SecretVisitor)
     }
 }
 
@@ -79,7 +72,7 @@ impl Visitor<'_> for SpanVisitor {
     type Value = Span;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a duration with its unit, such as `25ms`, `30s` or `4h`")
+        f.write_str(DURATION)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
@@ -112,7 +105,7 @@ impl Visitor<'_> for BytesVisitor {
     type Value = Bytes;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a size with its unit, such as `64KiB` or `2MiB`")
+        f.write_str(SIZE)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Bytes, E> {
@@ -188,6 +181,34 @@ impl<'de> Deserialize<'de> for Threads {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ThreadsVisitor)
     }
+}
+
+struct NetworkVisitor;
+
+impl Visitor<'_> for NetworkVisitor {
+    type Value = Network;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a network, such as `10.0.0.0/8` or `fd00::/8`; one address is `10.0.0.7/32`")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Network, E> {
+        text.parse().map(Network).map_err(|_| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+    }
+}
+
+struct Network(IpNet);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(NetworkVisitor)
+    }
+}
+
+/// Networks in the notation of RFC 4632.
+pub fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let networks = Vec::<Network>::deserialize(deserializer)?;
+    Ok(networks.into_iter().map(|Network(network)| network).collect())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use crate::config::problem::{Place, Problem};
+use crate::config::syntax;
 
 /// A node of the file. No Debug: secrets may be written out in it.
 #[derive(Clone)]
@@ -24,17 +25,39 @@ pub struct Node {
 /// What a node is.
 #[derive(Clone)]
 pub enum Value {
-    /// A scalar as it was written; `plain` ones may turn out to be numbers, booleans or null.
+    /// A scalar as it was written.
     Scalar {
         /// The text between the quotes, or all of it.
         text: String,
-        /// Written without quotes.
-        plain: bool,
+        /// What it may turn out to be.
+        style: Style,
     },
     /// A list.
     Sequence(Vec<Node>),
     /// A map in the order of the file.
     Mapping(Vec<Entry>),
+    /// Something with a problem of its own: it has a place still, and is not read.
+    Struck,
+}
+
+/// How a scalar was written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Without quotes: it may be a number, a boolean or null.
+    Plain,
+    /// In quotes: a text.
+    Quoted,
+    /// By variables, which say nothing of its type: whatever is expected in its place.
+    Filled,
+}
+
+/// One step of the way to a node. Unlike in the paths of [`Node::get`], what is struck counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// To the value of a key.
+    Key(String),
+    /// To an item of a list, counted from 0.
+    Item(usize),
 }
 
 /// One key of a map with its value.
@@ -58,7 +81,7 @@ impl Node {
     pub fn parse(text: &str, problems: &mut Vec<Problem>) -> Option<Self> {
         let mut reader = Reader { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0, problems };
         match reader.document() {
-            Ok(node) => node,
+            Ok(node) => Some(node),
             Err(problem) => {
                 problems.push(problem);
                 None
@@ -66,38 +89,73 @@ impl Node {
         }
     }
 
-    /// The node below `path`, or the nearest one above it that is there; with it the place of its key, where it has one.
-    pub fn nearest(&self, path: &[&str]) -> Place {
+    /// Where the key of `path` stands, or the nearest one above it that is there; of an item of a list, the item.
+    pub fn key_place(&self, path: &[&str]) -> Place {
         let mut place = self.place;
         let mut node = self;
         for step in path {
-            match &node.value {
-                Value::Mapping(entries) => match entries.iter().find(|entry| entry.key == *step) {
-                    Some(entry) => (place, node) = (entry.place, &entry.node),
-                    None => break,
-                },
-                Value::Sequence(items) => match step.parse::<usize>().ok().and_then(|at| items.get(at)) {
-                    Some(item) => (place, node) = (item.place, item),
-                    None => break,
-                },
-                Value::Scalar { .. } => break,
-            }
+            let Some((at, below)) = node.child(step) else { break };
+            (place, node) = (at, below);
         }
         place
     }
 
-    /// The place of the value itself rather than of its key.
-    pub fn value_place(&self, path: &[&str]) -> Option<Place> {
-        self.get(path).map(|node| node.place)
+    /// The node exactly at `path`: keys, and the numbers of items that are not struck.
+    pub fn get(&self, path: &[&str]) -> Option<&Self> {
+        path.iter().try_fold(self, |node, step| node.child(step).map(|(_, node)| node))
     }
 
-    /// The node exactly at `path`.
-    pub fn get(&self, path: &[&str]) -> Option<&Self> {
-        path.iter().try_fold(self, |node, step| match &node.value {
-            Value::Mapping(entries) => entries.iter().find(|entry| entry.key == *step).map(|entry| &entry.node),
-            Value::Sequence(items) => items.get(step.parse::<usize>().ok()?),
-            Value::Scalar { .. } => None,
+    fn child(&self, step: &str) -> Option<(Place, &Self)> {
+        match &self.value {
+            Value::Mapping(entries) => {
+                entries.iter().find(|entry| entry.key == step).map(|entry| (entry.place, &entry.node))
+            }
+            Value::Sequence(items) => {
+                let item = items.iter().filter(|item| !item.is_struck()).nth(step.parse().ok()?)?;
+                Some((item.place, item))
+            }
+            Value::Scalar { .. } | Value::Struck => None,
+        }
+    }
+
+    /// The node that the steps lead to, with the place of its key where it has one.
+    pub fn at(&self, steps: &[Step]) -> Option<(Place, &Self)> {
+        steps.iter().try_fold((self.place, self), |(_, node), step| match (step, &node.value) {
+            (Step::Key(key), Value::Mapping(entries)) => {
+                entries.iter().find(|entry| entry.key == *key).map(|entry| (entry.place, &entry.node))
+            }
+            (Step::Item(at), Value::Sequence(items)) => items.get(*at).map(|item| (item.place, item)),
+            _ => None,
         })
+    }
+
+    /// Strikes the node that the steps lead to; whether there was one to be struck.
+    pub fn strike(&mut self, steps: &[Step]) -> bool {
+        let found = steps.iter().try_fold(self, |node, step| match (step, &mut node.value) {
+            (Step::Key(key), Value::Mapping(entries)) => {
+                entries.iter_mut().find(|entry| entry.key == *key).map(|entry| &mut entry.node)
+            }
+            (Step::Item(at), Value::Sequence(items)) => items.get_mut(*at),
+            _ => None,
+        });
+        let Some(node) = found.filter(|node| !node.is_struck()) else { return false };
+        node.value = Value::Struck;
+        true
+    }
+
+    /// Whether it has a problem of its own.
+    pub fn is_struck(&self) -> bool {
+        matches!(self.value, Value::Struck)
+    }
+
+    /// Whether it, or something in it, has a problem of its own.
+    pub fn has_struck(&self) -> bool {
+        match &self.value {
+            Value::Scalar { .. } => false,
+            Value::Struck => true,
+            Value::Sequence(items) => items.iter().any(Self::has_struck),
+            Value::Mapping(entries) => entries.iter().any(|entry| entry.node.has_struck()),
+        }
     }
 
     /// Whether there is nothing in it.
@@ -106,61 +164,35 @@ impl Node {
             Value::Scalar { text, .. } => text.is_empty(),
             Value::Sequence(items) => items.is_empty(),
             Value::Mapping(entries) => entries.is_empty(),
+            Value::Struck => false,
         }
     }
 
-    /// Takes the node at `path` out; whether it was there.
-    pub fn remove(&mut self, path: &[&str]) -> bool {
-        let Some((last, parents)) = path.split_last() else { return false };
-        let mut node = self;
-        for step in parents {
-            let child = match &mut node.value {
-                Value::Mapping(entries) => {
-                    entries.iter_mut().find(|entry| entry.key == *step).map(|entry| &mut entry.node)
-                }
-                Value::Sequence(items) => step.parse::<usize>().ok().and_then(|at| items.get_mut(at)),
-                Value::Scalar { .. } => None,
-            };
-            let Some(child) = child else { return false };
-            node = child;
-        }
-        match &mut node.value {
-            Value::Mapping(entries) => {
-                let before = entries.len();
-                entries.retain(|entry| entry.key != *last);
-                entries.len() < before
-            }
-            Value::Sequence(items) => match last.parse::<usize>() {
-                Ok(at) if at < items.len() => {
-                    items.remove(at);
-                    true
-                }
-                _ => false,
-            },
-            Value::Scalar { .. } => false,
-        }
-    }
-
-    /// Calls `visit` with every scalar and the place of the node it is in.
-    pub fn each_scalar(&mut self, visit: &mut impl FnMut(&mut String, Place)) {
-        match &mut self.value {
-            Value::Scalar { text, .. } => visit(text, self.place),
-            Value::Sequence(items) => items.iter_mut().for_each(|item| item.each_scalar(visit)),
-            Value::Mapping(entries) => entries.iter_mut().for_each(|entry| entry.node.each_scalar(visit)),
-        }
-    }
-
-    /// Calls `visit` with every key of every map, the path of the map, and the value.
-    pub fn each_entry<'n>(&'n self, path: &mut Vec<&'n str>, visit: &mut impl FnMut(&[&str], &'n Entry)) {
+    /// How many nodes it holds, struck ones too.
+    pub fn len(&self) -> usize {
         match &self.value {
-            Value::Scalar { .. } => {}
-            Value::Sequence(items) => items.iter().for_each(|item| item.each_entry(path, visit)),
+            Value::Scalar { .. } | Value::Struck => 0,
+            Value::Sequence(items) => items.len(),
+            Value::Mapping(entries) => entries.len(),
+        }
+    }
+
+    /// Whether it holds other nodes.
+    pub fn is_collection(&self) -> bool {
+        matches!(self.value, Value::Sequence(_) | Value::Mapping(_))
+    }
+
+    /// Calls `visit` with every node, what holds others before them, and with the keys that lead to it.
+    pub fn each(&mut self, keys: &mut Vec<String>, visit: &mut impl FnMut(&[String], &mut Self)) {
+        visit(keys, self);
+        match &mut self.value {
+            Value::Scalar { .. } | Value::Struck => {}
+            Value::Sequence(items) => items.iter_mut().for_each(|item| item.each(keys, visit)),
             Value::Mapping(entries) => {
                 for entry in entries {
-                    visit(path, entry);
-                    path.push(&entry.key);
-                    entry.node.each_entry(path, visit);
-                    path.pop();
+                    keys.push(entry.key.clone());
+                    entry.node.each(keys, visit);
+                    keys.pop();
                 }
             }
         }
@@ -168,14 +200,15 @@ impl Node {
 
     /// Whether it is written as nothing, or as null.
     pub fn is_null(&self) -> bool {
-        matches!(&self.value, Value::Scalar { text, plain: true } if resolve(text).is_null())
+        matches!(&self.value, Value::Scalar { text, style: Style::Plain } if resolve(text).is_null())
     }
 
-    /// The tree as serde reads it, plain scalars resolved.
+    /// The tree as JSON has it, plain scalars resolved.
     pub fn to_json(&self) -> serde_json::Value {
         match &self.value {
-            Value::Scalar { text, plain: true } => resolve(text),
-            Value::Scalar { text, plain: false } => text.as_str().into(),
+            Value::Scalar { text, style: Style::Plain } => resolve(text),
+            Value::Scalar { text, .. } => text.as_str().into(),
+            Value::Struck => serde_json::Value::Null,
             Value::Sequence(items) => items.iter().map(Self::to_json).collect(),
             Value::Mapping(entries) => entries.iter().map(|entry| (entry.key.clone(), entry.node.to_json())).collect(),
         }
@@ -183,7 +216,7 @@ impl Node {
 }
 
 /// The core schema of YAML 1.2, section 10.3.2, without the number forms nobody writes in a configuration.
-fn resolve(text: &str) -> serde_json::Value {
+pub(super) fn resolve(text: &str) -> serde_json::Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => serde_json::Value::Null,
         "true" | "True" | "TRUE" => true.into(),
@@ -191,8 +224,8 @@ fn resolve(text: &str) -> serde_json::Value {
         number => {
             let is_number = number.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
             let integer = is_number.then(|| number.parse::<i64>().ok()).flatten().map(serde_json::Value::from);
-            let float = || is_number.then(|| number.parse::<f64>().ok()).flatten().map(serde_json::Value::from);
-            integer.or_else(float).unwrap_or_else(|| number.into())
+            let float = || is_number.then(|| number.parse::<f64>().ok()).flatten().filter(|float| float.is_finite());
+            integer.or_else(|| float().map(serde_json::Value::from)).unwrap_or_else(|| number.into())
         }
     }
 }
@@ -210,23 +243,45 @@ fn place(span: Span) -> Place {
     Place { line: span.start.line(), column: span.start.col() + 1, width: width.max(1) }
 }
 
+/// What to mark of a node: all of a collection in brackets that is in one line, the first key of a map without.
+fn mark(place: Place, value: &Value, end: Span) -> Place {
+    let first = match value {
+        Value::Mapping(entries) => entries.first().map(|entry| entry.place),
+        Value::Sequence(_) => None,
+        Value::Scalar { .. } | Value::Struck => return place,
+    };
+    match first {
+        Some(first) if (first.line, first.column) == (place.line, place.column) => first,
+        _ if end.end.line() == place.line => {
+            Place { width: (end.end.col() + 1).saturating_sub(place.column).max(1), ..place }
+        }
+        _ => place,
+    }
+}
+
 impl<'t> Reader<'t, '_> {
     fn next(&mut self) -> Result<(Event<'t>, Span), Problem> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
                 let at = Place { line: error.marker().line(), column: error.marker().col() + 1, width: 1 };
-                Err(Problem::error(at, format!("this is not YAML: {}", error.info())))
+                Err(syntax::problem(at, error.info()))
             }
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
 
-    fn document(&mut self) -> Result<Option<Node>, Problem> {
+    fn document(&mut self) -> Result<Node, Problem> {
         let mut root = None;
         loop {
             match self.next()? {
-                (Event::StreamEnd, _) => return Ok(root),
+                (Event::StreamEnd, _) => {
+                    let start = Place { line: 1, column: 1, width: 1 };
+                    return root.ok_or_else(|| {
+                        Problem::error(start, "there is nothing in this file")
+                            .hint("begin with the gateway.yaml of the repository")
+                    });
+                }
                 (Event::StreamStart | Event::DocumentEnd | Event::Nothing, _) => {}
                 (Event::DocumentStart(_), span) if root.is_some() => {
                     return Err(Problem::error(place(span), "a second document begins here")
@@ -247,16 +302,23 @@ impl<'t> Reader<'t, '_> {
         if self.nodes > MAX_NODES || depth > MAX_DEPTH {
             return Err(Problem::error(place, "the file is too large or too deeply nested"));
         }
-        let (value, anchor) = match event {
+        let (value, end, anchor) = match event {
             Event::Scalar(text, style, anchor, _) => {
-                (Value::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain }, anchor)
+                let style = if style == ScalarStyle::Plain { Style::Plain } else { Style::Quoted };
+                (Value::Scalar { text: text.into_owned(), style }, span, anchor)
             }
-            Event::SequenceStart(anchor, _) => (self.sequence(depth)?, anchor),
-            Event::MappingStart(anchor, _) => (self.mapping(depth)?, anchor),
+            Event::SequenceStart(anchor, _) => {
+                let (value, end) = self.sequence(depth)?;
+                (value, end, anchor)
+            }
+            Event::MappingStart(anchor, _) => {
+                let (value, end) = self.mapping(depth)?;
+                (value, end, anchor)
+            }
             Event::Alias(anchor) => return self.alias(anchor, place),
             _ => return Err(Problem::error(place, "a value is expected here")),
         };
-        let node = Node { place, end: (span.end.line(), span.end.col() + 1), value };
+        let node = Node { place: mark(place, &value, end), end: (end.end.line(), end.end.col() + 1), value };
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
@@ -276,21 +338,21 @@ impl<'t> Reader<'t, '_> {
         Ok(node)
     }
 
-    fn sequence(&mut self, depth: usize) -> Result<Value, Problem> {
+    fn sequence(&mut self, depth: usize) -> Result<(Value, Span), Problem> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
-                (Event::SequenceEnd, _) => return Ok(Value::Sequence(items)),
+                (Event::SequenceEnd, span) => return Ok((Value::Sequence(items), span)),
                 event => items.push(self.node(event, depth + 1)?),
             }
         }
     }
 
-    fn mapping(&mut self, depth: usize) -> Result<Value, Problem> {
+    fn mapping(&mut self, depth: usize) -> Result<(Value, Span), Problem> {
         let mut entries: Vec<Entry> = Vec::new();
         loop {
             let (key, at) = match self.next()? {
-                (Event::MappingEnd, _) => return Ok(Value::Mapping(entries)),
+                (Event::MappingEnd, span) => return Ok((Value::Mapping(entries), span)),
                 (Event::Scalar(text, ..), span) => (text.into_owned(), place(span)),
                 (_, span) => return Err(Problem::error(place(span), "a key is a plain text")),
             };
@@ -299,7 +361,7 @@ impl<'t> Reader<'t, '_> {
             match entries.iter().find(|entry| entry.key == key) {
                 Some(first) => {
                     let problem = Problem::error(at, format!("the key `{key}` is here a second time"));
-                    self.problems.push(problem.hint(format!("the first is in line {}", first.place.line)));
+                    self.problems.push(problem.hint(first.place.told()));
                 }
                 None => entries.push(Entry { key, place: at, node }),
             }
@@ -309,7 +371,7 @@ impl<'t> Reader<'t, '_> {
 
 fn count(node: &Node) -> usize {
     1 + match &node.value {
-        Value::Scalar { .. } => 0,
+        Value::Scalar { .. } | Value::Struck => 0,
         Value::Sequence(items) => items.iter().map(count).sum(),
         Value::Mapping(entries) => entries.iter().map(|entry| count(&entry.node)).sum(),
     }
@@ -341,11 +403,12 @@ mod tests {
     #[test]
     fn a_place_is_where_a_person_would_point() {
         let node = Node::parse("a:\n  b: {c: [x, why]}\n", &mut Vec::new()).unwrap();
-        let at = |path: &[&str]| (node.nearest(path).line, node.nearest(path).column);
+        let at = |path: &[&str]| (node.key_place(path).line, node.key_place(path).column);
         assert_eq!(at(&["a", "b"]), (2, 3));
         assert_eq!(at(&["a", "b", "c", "1"]), (2, 14));
         assert_eq!(at(&["a", "b", "nothing"]), (2, 3));
-        assert_eq!(node.value_place(&["a", "b", "c", "1"]).unwrap().width, 3);
+        let width = |path: &[&str]| node.get(path).unwrap().place.width;
+        assert_eq!((width(&["a", "b", "c", "1"]), width(&["a", "b"]), width(&["a"])), (3, 13, 1));
     }
 
     #[test]

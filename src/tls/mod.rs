@@ -203,6 +203,12 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> String {
-    format!("{} cannot be read: {}", path.display(), error.kind())
+/// Why a file that gateway.yaml names is of no use.
+pub fn unreadable(path: &Path, error: &std::io::Error) -> String {
+    let path = path.display();
+    match error.kind() {
+        std::io::ErrorKind::NotFound => format!("there is no file {path}"),
+        std::io::ErrorKind::PermissionDenied => format!("the file {path} may not be read by this user"),
+        kind => format!("the file {path} cannot be read: {kind}"),
+    }
 }

@@ -50,6 +50,7 @@ mod names;
 mod openapi;
 mod outages;
 mod paths;
+mod problems;
 mod promises;
 mod published_keys;
 mod redis_faults;

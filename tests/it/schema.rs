@@ -205,8 +205,6 @@ fn spoiled(root: &Value, property: &Value) -> Vec<Value> {
         values.extend(branch["maximum"].as_i64().map(|most| json!(most + 1)));
     }
     values.push(json!([]));
-    // serde reads a list for a map of keys as well; nobody writes that, and an editor may say so.
-    values.retain(|value| !(form["type"] == "object" && value.is_array()));
     values
 }
 

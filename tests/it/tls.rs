@@ -241,7 +241,7 @@ routes: {all: {path: /**, access: public, limit: none, upstream: main}}
 gateway.yaml:6:12: error: the key b.key is not the one of a.crt
     6 |       key: b.key
       |            ^^^^^
-gateway.yaml:8:25: error: none.crt cannot be read: entity not found
+gateway.yaml:8:25: error: there is no file none.crt
     8 |         - {certificate: none.crt, key: a.key}
       |                         ^^^^^^^^
 gateway.yaml:9:25: error: empty holds no certificate in PEM
@@ -253,13 +253,14 @@ gateway.yaml:10:37: error: empty holds no private key in PEM
 gateway.yaml:12:18: error: empty holds no certificate in PEM
    12 |       client_ca: empty
       |                  ^^^^^
-gateway.yaml:14:11: warning: the certificate old.crt has expired
+gateway.yaml:14:24: warning: the certificate old.crt has expired
    14 |     tls: {certificate: old.crt, key: old.key, min_version: "1.1"}
-      |           ^^^^^^^^^^^
+      |                        ^^^^^^^
       = put a valid one in its place; it is read again when the file changes
-gateway.yaml:14:60: error: listeners.1.tls.min_version: unknown name `1.1`, expected `1.2` or `1.3`
+gateway.yaml:14:60: error: listeners.1.tls.min_version: expected `1.2` or `1.3`, found `1.1`
    14 |     tls: {certificate: old.crt, key: old.key, min_version: "1.1"}
       |                                                            ^^^^^
       = did you mean `1.2`?
+gateway.yaml: 6 errors, 1 warning
 "#);
 }

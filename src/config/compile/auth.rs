@@ -1,19 +1,18 @@
 //! `auth:` — how tokens look and who knows them.
 
-use std::path::Path;
 use std::time::Duration;
 
-use crate::config::compile::{Compiler, Emptiness};
+use crate::config::compile::Compiler;
+use crate::config::compile::files::Emptiness;
 use crate::config::document::{
-    AlgorithmDocument, AuthDocument, ChecksumDocument, IntrospectionSourceDocument, KeyDocument, SignedDocument,
-    SourceDocument, SqlSourceDocument,
+    AuthDocument, ChecksumDocument, IntrospectionSourceDocument, SignedDocument, SourceDocument, SqlSourceDocument,
 };
 use crate::config::settings::{
     AuthSettings, CacheSettings, IntrospectionCredentials, IntrospectionSettings, JwksSettings, LookUpSettings,
     SourceSettings, SqlKind, SqlSettings,
 };
 use crate::policy::credential::{ChecksumMode, TokenGrammar};
-use crate::policy::signed::{Expected, KeyProblem, KeySet, VerifyingKey};
+use crate::policy::signed::{Expected, KeySet, VerifyingKey};
 
 const DEFAULT_PREFIX: &str = "mb_";
 const DEFAULT_LEEWAY: Duration = Duration::from_secs(30);
@@ -84,10 +83,7 @@ impl Compiler<'_> {
                 SourceDocument::Sql(sql) => sources.extend(self.sql(&path, sql)),
                 SourceDocument::Introspection(service) => sources.extend(self.introspection(&path, service)),
                 SourceDocument::File(file) => {
-                    if let Err(error) = std::fs::metadata(&file.path) {
-                        let path = [path.as_slice(), &["file", "path"]].concat();
-                        self.error(&path, format!("{} cannot be read: {}", file.path.display(), error.kind()));
-                    }
+                    self.readable(&[path.as_slice(), &["file", "path"]].concat(), Some(&file.path));
                     sources.push(SourceSettings::File { path: file.path.clone() });
                 }
             }
@@ -102,15 +98,21 @@ impl Compiler<'_> {
                 self.error(&path(key), format!("`{key}` is empty: any token would do"));
             }
         }
-        if document.keys.is_empty() && document.jwks.is_none() {
-            self.error(&path("keys"), "a signed source needs `keys` or `jwks`");
+        let is_struck = self.is_struck(&path("keys")) || self.is_struck(&path("jwks"));
+        if document.keys.is_empty() && document.jwks.is_none() && !is_struck {
+            self.error(&path("keys"), "a signed source needs `keys` or `jwks`").hint =
+                Some("such as keys: [{id: k1, algorithm: HS256, secret_file: /run/secrets/key}]".into());
         }
         let mut keys: Vec<VerifyingKey> = Vec::new();
         for (at, key) in document.keys.iter().enumerate() {
             let at = at.to_string();
             let path = [path("keys").as_slice(), &[at.as_str()]].concat();
             if keys.iter().any(|other| other.id() == key.id) {
-                self.error(&[path.as_slice(), &["id"]].concat(), format!("a key `{}` is here a second time", key.id));
+                self.error(
+                    &[path.as_slice(), &["id"]].concat(),
+                    format!("a key with the id `{}` is here a second time", key.id),
+                )
+                .hint = Some("tokens name their key by it: give each its own".into());
             }
             keys.extend(self.key(&path, key));
         }
@@ -142,7 +144,8 @@ impl Compiler<'_> {
             _ => false,
         };
         if !is_private {
-            self.error(path, "this is not a url by https, or by http to this machine");
+            self.error(path, "this is not a url by https, or by http to this machine").hint =
+                Some("https://…, http://127.0.0.1:… or http://localhost:…: tokens and keys pass there".into());
         }
     }
 
@@ -150,17 +153,18 @@ impl Compiler<'_> {
         let path = |key: &'static str| [source, &["sql", key]].concat();
         let url = self.secret(&path("url"), document.url.as_ref(), document.url_file.as_deref(), Emptiness::IsAnError);
         let Some(url) = url else {
-            if document.url.is_none() && document.url_file.is_none() {
-                self.error(source, "an sql source needs `url` or `url_file`");
+            if document.url.is_none() && document.url_file.is_none() && !self.is_struck(&[source, &["sql"]].concat()) {
+                self.error(&[source, &["sql"]].concat(), "an sql source needs `url` or `url_file`");
             }
             return None;
         };
+        let url_path = path(if document.url_file.is_some() { "url_file" } else { "url" });
         let scheme = url.0.split_once("://").map(|(scheme, _)| scheme);
         let kind = match scheme {
             Some("mysql" | "mariadb") => SqlKind::MySql,
             Some("postgres" | "postgresql") => SqlKind::Postgres,
             _ => {
-                self.error(&path("url"), "this is not the url of a database").hint =
+                self.error(&url_path, "this is not the url of a database").hint =
                     Some("mysql://user:password@host/database or postgres://user:password@host/database".into());
                 return None;
             }
@@ -170,14 +174,17 @@ impl Compiler<'_> {
             SqlKind::Postgres => url.0.parse::<sqlx::postgres::PgConnectOptions>().is_ok(),
         };
         if !is_usable {
-            self.error(&path("url"), "this is not a url that can be connected to");
+            self.error(&url_path, "this is not a url that can be connected to").hint = Some(
+                "are its host, its port and its parameters right? A password is percent-encoded: %40 for @".into(),
+            );
         }
         let placeholder = match kind {
             SqlKind::MySql => "?",
             SqlKind::Postgres => "$1",
         };
         if document.query.as_ref().is_some_and(|query| !query.contains(placeholder)) {
-            self.error(&path("query"), format!("the query does not ask for the digest: it has no `{placeholder}`"));
+            self.error(&path("query"), format!("the query does not ask for the digest: it has no `{placeholder}`"))
+                .hint = Some(format!("as in … WHERE token = {placeholder}"));
         }
         if document.last_used_at && document.query.is_some() {
             self.error(
@@ -188,8 +195,11 @@ impl Compiler<'_> {
         }
         let timeout = document.timeout.map_or(DEFAULT_SQL_TIMEOUT, |span| span.0);
         let pool = document.pool.unwrap_or(DEFAULT_SQL_POOL);
-        if timeout.is_zero() || pool == 0 {
-            self.error(source, "an sql source needs some time and at least one connection");
+        if timeout.is_zero() {
+            self.error(&path("timeout"), "the timeout is 0: nobody could answer in time");
+        }
+        if pool == 0 {
+            self.error(&path("pool"), "the pool is 0: a look-up needs a connection");
         }
         let (query, last_used_at) = (document.query.clone(), document.last_used_at);
         let url_file = document.url_file.clone();
@@ -215,80 +225,16 @@ impl Compiler<'_> {
                 let (inline, file) = (document.secret.as_ref(), document.secret_file.as_deref());
                 IntrospectionCredentials::Bearer(self.secret(&path("secret"), inline, file, Emptiness::IsAnError)?)
             }
+            _ if self.is_struck(&[source, &["introspection"]].concat()) => return None,
             _ => {
-                self.error(source, "an introspection source shows who it is in one way").hint =
-                    Some("`client_id` with `client_secret`, or `secret` alone".into());
+                self.error(
+                    &[source, &["introspection"]].concat(),
+                    "an introspection source shows who it is in one way",
+                )
+                .hint = Some("`client_id` with `client_secret`, or `secret` alone".into());
                 return None;
             }
         };
         Some(SourceSettings::Introspection(IntrospectionSettings { url: document.url.clone(), credentials, timeout }))
-    }
-
-    fn key(&mut self, path: &[&str], document: &KeyDocument) -> Option<VerifyingKey> {
-        let id = document.id.clone();
-        let (wanted, unwanted) = match document.algorithm {
-            AlgorithmDocument::HS256 => ("secret", document.public_key.is_some() || document.public_key_file.is_some()),
-            _ => ("public_key", document.secret.is_some() || document.secret_file.is_some()),
-        };
-        if unwanted {
-            self.error(
-                path,
-                format!("a key for {:?} is given by `{wanted}` or `{wanted}_file` alone", document.algorithm),
-            );
-            return None;
-        }
-        let at = [path, &[wanted]].concat();
-        if document.algorithm == AlgorithmDocument::HS256 && document.secret.is_none() && document.secret_file.is_none()
-        {
-            self.error(path, "a key for HS256 needs `secret` or `secret_file`");
-            return None;
-        }
-        let material = match document.algorithm {
-            AlgorithmDocument::HS256 => {
-                self.secret(&at, document.secret.as_ref(), document.secret_file.as_deref(), Emptiness::IsAnError)?.0
-            }
-            _ => self.public_key(path, document)?,
-        };
-        let key = match document.algorithm {
-            AlgorithmDocument::HS256 => VerifyingKey::hmac(id, material.as_bytes()),
-            AlgorithmDocument::RS256 => VerifyingKey::rsa(id, material.as_bytes()),
-            AlgorithmDocument::ES256 => VerifyingKey::ecdsa(id, material.as_bytes()),
-            AlgorithmDocument::EdDSA => VerifyingKey::eddsa(id, material.as_bytes()),
-        };
-        key.map_err(|problem| {
-            let message = match problem {
-                KeyProblem::ShortSecret => {
-                    "the secret of an HS256 key has at least 32 bytes (RFC 7518 section 3.2)".to_owned()
-                }
-                KeyProblem::ShortRsa => "an RSA key has at least 2048 bits (RFC 7518 section 3.3)".to_owned(),
-                KeyProblem::NotAKey => format!("this is not a public key for {:?} in PEM", document.algorithm),
-            };
-            self.error(&at, message);
-        })
-        .ok()
-    }
-
-    fn public_key(&mut self, path: &[&str], document: &KeyDocument) -> Option<String> {
-        match (&document.public_key, document.public_key_file.as_deref()) {
-            (Some(pem), None) => Some(pem.clone()),
-            (None, Some(file)) => self.file(&[path, &["public_key_file"]].concat(), file),
-            (None, None) => {
-                self.error(path, format!("a key for {:?} needs `public_key` or `public_key_file`", document.algorithm));
-                None
-            }
-            (Some(_), Some(_)) => {
-                self.error(path, "`public_key` and `public_key_file` are both given").hint =
-                    Some("keep one of them".into());
-                None
-            }
-        }
-    }
-
-    fn file(&mut self, path: &[&str], file: &Path) -> Option<String> {
-        std::fs::read_to_string(file)
-            .map_err(|error| {
-                self.error(path, format!("{} cannot be read: {}", file.display(), error.kind()));
-            })
-            .ok()
     }
 }

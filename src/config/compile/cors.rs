@@ -13,14 +13,14 @@ impl Compiler<'_> {
         for (at, method) in document.methods.iter().enumerate() {
             let known = Method::from_bytes(method.as_bytes()).is_ok_and(|method| Methods::ALL.contains(&method));
             if !known {
-                self.error(&["cors", "methods", &at.to_string()], format!("`{method}` is not a method")).hint =
-                    Some(format!("one of {}", Methods::ALL));
+                self.unknown_method(&["cors", "methods", &at.to_string()], method);
             }
         }
         for (key, names) in [("headers", &document.headers), ("expose", &document.expose)] {
             for (at, name) in names.iter().enumerate() {
                 if HeaderName::from_bytes(name.as_bytes()).is_err() || name == "*" {
-                    self.error(&["cors", key, &at.to_string()], format!("`{name}` is not the name of a field"));
+                    self.error(&["cors", key, &at.to_string()], format!("`{name}` is not the name of a field")).hint =
+                        Some("name each one, such as Content-Type".into());
                 }
             }
         }
@@ -35,14 +35,17 @@ impl Compiler<'_> {
     }
 
     fn origins(&mut self, document: &CorsDocument) -> Origins {
-        let is_any = document.origins.iter().any(|origin| origin == "*");
-        if document.origins.is_empty() {
+        let any = document.origins.iter().position(|origin| origin == "*");
+        let is_any = any.is_some();
+        if document.origins.is_empty() && !self.is_struck(&["cors", "origins"]) {
             self.error(&["cors", "origins"], "`origins` is empty: no page could call").hint =
                 Some("name them, or take `cors:` out".into());
         }
-        if is_any && document.origins.len() > 1 {
-            self.error(&["cors", "origins"], "`*` is everybody, so the other origins say nothing").hint =
-                Some("keep `*` or the list".into());
+        if let Some(at) = any
+            && document.origins.len() > 1
+        {
+            self.error(&["cors", "origins", &at.to_string()], "`*` is everybody, so the other origins say nothing")
+                .hint = Some("keep `*` or the list".into());
         }
         if is_any && document.credentials {
             self.error(&["cors", "credentials"], "with `*` any page could act for its visitors").hint =

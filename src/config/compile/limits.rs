@@ -34,11 +34,16 @@ impl Compiler<'_> {
                 Some("letters, digits, `-`, `_` and `.`; `none` means no limit".into());
         }
         if !(1..=MOST_REQUESTS).contains(&document.requests) {
-            self.error(&path("requests"), format!("a limit lets 1 to {MOST_REQUESTS} requests pass"));
+            self.error(
+                &path("requests"),
+                format!("a limit lets 1 to {MOST_REQUESTS} requests pass, not {}", document.requests),
+            );
         }
         let window = document.per.0;
         if !(Duration::from_secs(1)..=LONGEST_WINDOW).contains(&window) || window.subsec_nanos() != 0 {
-            self.error(&path("per"), "a window is 1s to 31d, in whole seconds");
+            let message =
+                format!("a window is 1s to 31d, in whole seconds, not {}", humantime::format_duration(window));
+            self.error(&path("per"), message);
         }
         let (algorithm, requests) = (self.algorithm(name, document), document.requests);
         let capacity = document.burst.unwrap_or(requests);
@@ -84,11 +89,12 @@ impl Compiler<'_> {
                 Some(format!("at most {} in this one", MOST_EXACT / millis(document.per.0).max(1)));
         }
         match document.burst {
-            Some(_) if algorithm != Algorithm::Gcra => {
-                self.error(&path("burst"), "only a limit with `algorithm: gcra` has a burst");
+            Some(_) if algorithm != Algorithm::Gcra && !self.is_struck(&path("algorithm")) => {
+                self.error(&path("burst"), "only a limit with `algorithm: gcra` has a burst").hint =
+                    Some("add `algorithm: gcra`, or take `burst` out".into());
             }
             Some(burst) if burst == 0 || burst > document.requests => {
-                self.error(&path("burst"), "a burst is 1 to `requests`");
+                self.error(&path("burst"), format!("a burst is 1 to `requests`, which is {}", document.requests));
             }
             _ => {}
         }

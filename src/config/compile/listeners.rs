@@ -1,5 +1,6 @@
 //! `listeners:`: addresses, and the files of their certificates, which are read here so that `check` says what is wrong with them.
 
+use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::config::compile::Compiler;
@@ -16,9 +17,9 @@ impl Compiler<'_> {
             let tls = document.tls.as_ref().map(|tls| self.tls(&at, tls));
             let http2 = self.http2(&at, document);
             let Some(address) = self.address(&path, &document.address) else { continue };
-            // Port 0 is another one each time.
-            if address.port() != 0 && listeners.iter().any(|listener| listener.address == address) {
-                self.error(&path, format!("{address} is listed twice"));
+            if let Some(other) = listeners.iter().find(|listener| is_taken(listener.address, address)) {
+                self.error(&path, format!("{address} is taken by the listener {}", other.address)).hint =
+                    Some("two listeners need two ports".into());
             }
             let proxy_protocol = document.proxy_protocol.clone();
             listeners.push(ListenerSettings { address, tls, http2, proxy_protocol });
@@ -79,6 +80,13 @@ impl Compiler<'_> {
                 Some("put a valid one in its place; it is read again when the file changes".into());
         }
     }
+}
+
+/// Whether who listens on `one` keeps others from `other`. Port 0 is another one each time.
+pub(super) fn is_taken(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_all = |address: SocketAddr| address.ip().is_unspecified();
+    let is_same_place = one.is_ipv4() == other.is_ipv4() && (is_all(one) || is_all(other));
+    one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || is_same_place)
 }
 
 /// Where the file of a problem is named.

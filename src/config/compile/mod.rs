@@ -3,6 +3,9 @@
 mod auth;
 mod contract;
 mod cors;
+mod files;
+mod keys;
+mod leftovers;
 mod limits;
 mod listeners;
 mod observability;
@@ -13,14 +16,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::config::compile::files::Emptiness;
 use crate::config::document::{BackendErrorsDocument, Document, ErrorsDocument, LinkTlsDocument, RedisDocument};
-use crate::config::problem::{Problem, did_you_mean, one_of};
+use crate::config::problem::{Place, Problem, did_you_mean, one_of};
 use crate::config::read::Reading;
 use crate::config::redis_url::{RedisUrl, Shape};
 use crate::config::settings::{
     Config, ConsoleSettings, LinkSettings, LinkTls, ProcessSettings, RedisSettings, RequestBounds, TrustedProxies,
 };
-use crate::config::units::{Bytes, Secret, Threads};
+use crate::config::units::{Bytes, Threads};
 use crate::config::yaml::Node;
 use crate::policy::Policy;
 use crate::policy::limit::CountedBy;
@@ -50,18 +54,23 @@ impl Compiler<'_> {
     fn config(&mut self, document: &Document, digest: [u8; 32]) -> Config {
         self.presence(document);
         let process = self.process(document);
+        let before = self.problems.len();
         let redis = self.redis(&document.redis);
-        let auth = self.auth(&document.auth, redis.is_some());
+        // A broken url is not an empty one.
+        let has_redis = redis.is_some() || self.problems.len() > before || self.is_struck(&["redis"]);
+        let auth = self.auth(&document.auth, has_redis);
         let limits = self.limits(&document.limits);
         let upstreams = self.upstreams(&document.upstreams);
-        let routes = self.routes(document, &limits, &upstreams, auth.sources.len());
+        let routes = self.routes(document, &limits, &upstreams);
         self.slots(redis.as_ref(), &routes);
+        let routes = RouteTable::new(routes);
+        self.shadowed(&routes);
         let backend_errors = self.backend_errors(&document.errors, upstreams.values());
         let contract = self.contract(&document.errors);
         let cors = document.cors.as_ref().map(|cors| self.cors(cors));
         Config {
             policy: Arc::new(Policy {
-                routes: RouteTable::new(routes),
+                routes,
                 limits: limits.into_values().collect(),
                 upstreams: upstreams.into_values().collect(),
                 backend_errors,
@@ -84,15 +93,32 @@ impl Compiler<'_> {
         }
     }
 
-    /// A problem with the value at `path`, or with the nearest thing above it.
+    /// A problem with the value at `path`; with its key where the value is a collection, and with the nearest key above it that is
+    /// there where it is missing.
     fn error(&mut self, path: &[&str], message: impl Into<String>) -> &mut Problem {
-        let place = self.tree.value_place(path).unwrap_or_else(|| self.tree.nearest(path));
-        self.push(Problem::error(place, message))
+        self.push(Problem::error(self.place(path), message))
     }
 
+    /// The same for what keeps nothing from working.
     fn warning(&mut self, path: &[&str], message: impl Into<String>) -> &mut Problem {
-        let place = self.tree.nearest(path);
-        self.push(Problem::warning(place, message))
+        self.push(Problem::warning(self.place(path), message))
+    }
+
+    fn place(&self, path: &[&str]) -> Place {
+        match self.tree.get(path) {
+            Some(node) if node.is_empty() || !node.is_collection() => node.place,
+            _ => self.tree.key_place(path),
+        }
+    }
+
+    /// Whether something stands at `path`, be it as broken as it may. What was written and could not be read is not missing.
+    fn is_written(&self, path: &[&str]) -> bool {
+        self.tree.get(path).is_some()
+    }
+
+    /// Whether what stands at `path`, or a part of it, has a problem already: then its default says nothing.
+    fn is_struck(&self, path: &[&str]) -> bool {
+        self.tree.get(path).is_some_and(Node::has_struck)
     }
 
     fn push(&mut self, problem: Problem) -> &mut Problem {
@@ -111,7 +137,7 @@ impl Compiler<'_> {
         section: &str,
         known: impl Iterator<Item = &'n String> + Clone,
     ) {
-        if self.tree.get(&[section, name]).is_some() {
+        if self.is_written(&[section, name]) || self.tree.get(&[section]).is_some_and(Node::is_struck) {
             return;
         }
         let names = || known.clone().map(String::as_str);
@@ -133,11 +159,19 @@ impl Compiler<'_> {
             }
             None => {}
         }
-        for (key, is_empty) in [("listeners", document.listeners.is_empty()), ("routes", document.routes.is_empty())] {
+        for (key, is_empty, example) in [
+            ("listeners", document.listeners.is_empty(), "listeners: [{address: 0.0.0.0:8080}]"),
+            (
+                "routes",
+                document.routes.is_empty(),
+                "routes: {contacts: {path: /contacts/**, scope: contacts, upstream: main}}",
+            ),
+        ] {
             if is_empty && self.tree.get(&[key]).is_none() {
-                self.error(&[], format!("the key `{key}` is missing"));
+                self.error(&[], format!("the key `{key}` is missing")).hint = Some(format!("such as {example}"));
             } else if is_empty && self.tree.get(&[key]).is_some_and(|node| node.is_empty()) {
-                self.error(&[key], format!("`{key}` is empty: the gateway would answer nobody"));
+                self.error(&[key], format!("`{key}` is empty: the gateway would answer nobody")).hint =
+                    Some(format!("such as {example}"));
             }
         }
     }
@@ -146,9 +180,11 @@ impl Compiler<'_> {
         let listeners = self.listeners(&document.listeners);
         let admin = document.admin.as_ref().map_or(DEFAULT_ADMIN, |admin| admin.address.as_str());
         let admin = self.address(&["admin", "address"], admin);
-        let is_public = |admin: SocketAddr| listeners.iter().any(|listener| listener.address == admin);
-        if admin.is_some_and(|admin| admin.port() != 0 && is_public(admin)) {
-            self.error(&["admin", "address"], "the admin listener is one of `listeners`: it would be public");
+        let public = |admin| listeners.iter().find(|listener| listeners::is_taken(listener.address, admin));
+        if let Some(public) = admin.and_then(public) {
+            let message = format!("the admin listener would be public: {} is one of `listeners`", public.address);
+            self.error(&["admin", "address"], message).hint =
+                Some("give it a port of its own, where only operators reach it: 127.0.0.1:9090".into());
         }
         ProcessSettings {
             listeners,
@@ -212,7 +248,8 @@ impl Compiler<'_> {
             self.secret(&["redis", "url"], document.url.as_ref(), document.url_file.as_deref(), Emptiness::MeansNone)?;
         let url_file = document.url_file.clone();
         if RedisUrl::parse(&url.0).is_none() {
-            self.error(&["redis", "url"], "this is not the url of a Redis").hint = Some(
+            let key = if url_file.is_some() { "url_file" } else { "url" };
+            self.error(&["redis", key], "this is not the url of a Redis").hint = Some(
                 "redis://[user:password@]host:port[/db], redis+sentinel://host:port,host:port/service, redis+cluster://host:port,host:port; rediss for TLS"
                     .into(),
             );
@@ -239,12 +276,10 @@ impl Compiler<'_> {
         for (key, file) in files {
             self.readable(&["redis", "tls", key], file.as_deref());
         }
-        if document.certificate.is_some() != document.key.is_some() {
-            self.error(&["redis", "tls"], "a client certificate needs both `certificate` and `key`");
-        }
+        self.pair(&["redis", "tls"], document.certificate.is_some(), document.key.is_some());
         if files.iter().any(|(_, file)| file.is_some()) && !url.starts_with("rediss") {
             self.error(&["redis", "tls"], "`tls` is given, and the url is without it").hint =
-                Some("write rediss:// instead of redis://".into());
+                Some("write rediss:// instead of redis://, or take `tls` out".into());
         }
         LinkTls { ca: document.ca.clone(), certificate: document.certificate.clone(), key: document.key.clone() }
     }
@@ -267,52 +302,6 @@ impl Compiler<'_> {
         }
     }
 
-    fn readable(&mut self, path: &[&str], file: Option<&std::path::Path>) {
-        if let Some(file) = file
-            && let Err(error) = std::fs::read(file)
-        {
-            self.error(path, format!("{} cannot be read: {}", file.display(), error.kind()));
-        }
-    }
-
-    /// A secret from its key or from the file that `<key>_file` names, without the line end that editors leave.
-    fn secret(
-        &mut self,
-        path: &[&str],
-        inline: Option<&Secret>,
-        file: Option<&std::path::Path>,
-        emptiness: Emptiness,
-    ) -> Option<Secret> {
-        let key = path.last().copied().unwrap_or_default();
-        let secret = match (inline, file) {
-            (Some(_), Some(_)) => {
-                self.error(path, format!("`{key}` and `{key}_file` are both given")).hint =
-                    Some("keep one of them".into());
-                None
-            }
-            (Some(inline), None) => Some(inline.clone()),
-            (None, Some(file)) => match std::fs::read_to_string(file) {
-                Ok(text) => Some(Secret(text.trim_end_matches(['\r', '\n']).to_owned())),
-                Err(error) => {
-                    let key_file = format!("{key}_file");
-                    let parent = path.split_last().map_or(&[][..], |(_, parent)| parent);
-                    let path = [parent, &[key_file.as_str()]].concat();
-                    self.error(&path, format!("{} cannot be read: {}", file.display(), error.kind()));
-                    return None;
-                }
-            },
-            (None, None) => None,
-        };
-        match secret {
-            Some(Secret(text)) if text.is_empty() && emptiness == Emptiness::IsAnError => {
-                self.error(path, format!("{} is empty", path.join(".")));
-                None
-            }
-            Some(Secret(text)) if text.is_empty() => None,
-            other => other,
-        }
-    }
-
     fn backend_errors<'u>(
         &mut self,
         document: &ErrorsDocument,
@@ -332,13 +321,6 @@ impl Compiler<'_> {
             }
         }
     }
-}
-
-/// What an empty secret means.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Emptiness {
-    MeansNone,
-    IsAnError,
 }
 
 /// Names are used as labels and in keys, so they are short and plain.

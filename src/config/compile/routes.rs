@@ -8,6 +8,7 @@ use http::Method;
 use crate::config::compile::{Compiler, Named, is_plain_name};
 use crate::config::document::{AccessDocument, Document, RouteDocument};
 use crate::config::problem::{did_you_mean, one_of};
+use crate::config::yaml::Node;
 use crate::policy::limit::{CountedBy, Limit};
 use crate::policy::pagination::Pagination;
 use crate::policy::route::{Access, Destination, Methods, NO_ROUTE, Pattern, PatternProblem, Route};
@@ -15,12 +16,12 @@ use crate::policy::scope::Scope;
 use crate::policy::upstream::{Http2, RouteTimeouts, Upstream};
 
 /// The limit of a route that names none.
-const DEFAULT_LIMIT: &str = "general";
+pub(super) const DEFAULT_LIMIT: &str = "general";
 /// The name and the path of the route on which callers ask for their limits.
 const RATE_LIMITS: &str = "rate-limits";
 const DEFAULT_RATE_LIMITS_PATH: &str = "/rate-limits";
 /// What `limit:` says for no limit.
-const NO_LIMIT: &str = "none";
+pub(super) const NO_LIMIT: &str = "none";
 
 impl Compiler<'_> {
     pub(super) fn routes(
@@ -28,7 +29,6 @@ impl Compiler<'_> {
         document: &Document,
         limits: &Named<Limit>,
         upstreams: &Named<Upstream>,
-        sources: usize,
     ) -> Vec<Arc<Route>> {
         let base = self.base_path(document.base_path.as_deref());
         let scopes = self.scopes(&document.scopes);
@@ -39,7 +39,8 @@ impl Compiler<'_> {
                 routes.push(Arc::new(Route { number: routes.len(), ..route }));
             }
         }
-        self.unused(document, &routes, upstreams, sources);
+        self.unused(document, &routes, limits, upstreams);
+        self.tokens_unknown(document, &routes);
         routes.extend(self.rate_limits_route(document, &base, limits, &routes));
         routes
     }
@@ -56,7 +57,8 @@ impl Compiler<'_> {
         if path.is_empty() {
             return None;
         }
-        let Ok(pattern) = Pattern::parse(&format!("{base}{path}")) else {
+        let pattern = Pattern::parse(&format!("{base}{path}")).ok().filter(Pattern::is_literal);
+        let Some(pattern) = pattern else {
             self.error(&["rate_limit_endpoint", "path"], format!("`{path}` is not a path")).hint =
                 Some("such as /rate-limits, or \"\" for none".into());
             return None;
@@ -101,8 +103,8 @@ impl Compiler<'_> {
             if name == "*" || Scope::parse(name).is_none() {
                 self.error(&["scopes", &at], format!("`{name}` cannot be a scope")).hint =
                     Some("visible ASCII without quotes and backslashes; `*` is what a token may hold, not what a route asks for".into());
-            } else if !scopes.insert(name.clone()) {
-                self.error(&["scopes", &at], format!("the scope `{name}` is listed twice"));
+            } else {
+                scopes.insert(name.clone());
             }
         }
         scopes
@@ -176,7 +178,7 @@ impl Compiler<'_> {
 
     fn methods(&mut self, name: &str, names: &[String]) -> Methods {
         if names.is_empty() {
-            if self.tree.get(&["routes", name, "methods"]).is_some_and(|node| node.is_empty()) {
+            if self.tree.get(&["routes", name, "methods"]).is_some_and(Node::is_empty) {
                 self.error(&["routes", name, "methods"], "`methods` is empty: the route would take no request").hint =
                     Some("take the key out to take every method".into());
             }
@@ -187,20 +189,17 @@ impl Compiler<'_> {
             let method = Method::from_bytes(text.as_bytes()).ok();
             match method.and_then(|method| methods.with(&method)) {
                 Some(with) => methods = with,
-                None => {
-                    let known = Methods::ALL.to_string();
-                    let known: Vec<&str> = known.split(", ").collect();
-                    let hint =
-                        did_you_mean(&text.to_uppercase(), known.iter().copied()).unwrap_or_else(|| one_of(known));
-                    self.error(
-                        &["routes", name, "methods", &at.to_string()],
-                        format!("`{text}` is not a method of a route"),
-                    )
-                    .hint = Some(hint);
-                }
+                None => self.unknown_method(&["routes", name, "methods", &at.to_string()], text),
             }
         }
         methods
+    }
+
+    pub(super) fn unknown_method(&mut self, path: &[&str], text: &str) {
+        let known = Methods::ALL.to_string();
+        let known: Vec<&str> = known.split(", ").collect();
+        let hint = did_you_mean(&text.to_uppercase(), known.iter().copied()).unwrap_or_else(|| one_of(known));
+        self.error(path, format!("`{text}` is not a method")).hint = Some(hint);
     }
 
     fn access(&mut self, name: &str, document: &RouteDocument, scopes: &BTreeSet<String>) -> Option<Access> {
@@ -239,6 +238,9 @@ impl Compiler<'_> {
         is_public: bool,
         limits: &Named<Limit>,
     ) -> Vec<Arc<Limit>> {
+        if self.is_struck(&["routes", name, "limit"]) {
+            return Vec::new();
+        }
         let default = [DEFAULT_LIMIT.to_owned()];
         let (names, is_default) = match &document.limit {
             Some(given) => (given.0.as_slice(), false),
@@ -255,14 +257,13 @@ impl Compiler<'_> {
             let path = if names.len() > 1 { listed.as_slice() } else { listed.get(..3).unwrap_or_default() };
             match limits.get(limit) {
                 _ if limit == NO_LIMIT && names.len() > 1 => {
-                    self.error(path, "`none` does not go with other limits");
+                    self.error(path, "`none` does not go with other limits").hint =
+                        Some("take it out, or write `limit: none`".into());
                 }
                 _ if limit == NO_LIMIT => {}
-                Some(limit) if found.contains(limit) => {
-                    self.error(path, format!("the limit `{}` is listed twice", limit.name));
-                }
                 Some(limit) => {
-                    if is_public && limit.by != CountedBy::ClientIp {
+                    let is_known = !self.is_struck(&["limits", &limit.name, "by"]);
+                    if is_public && limit.by != CountedBy::ClientIp && is_known {
                         self.error(
                             path,
                             format!(
@@ -315,8 +316,10 @@ impl Compiler<'_> {
             self.error(&["routes", name, "websocket"], message).hint =
                 Some("lead this route to an upstream of its own, without `http2`".into());
         }
-        if document.websocket && !methods.contains(&Method::GET) {
-            self.error(&["routes", name, "websocket"], "a WebSocket begins with GET, which this route does not take");
+        let is_known = !self.is_struck(&["routes", name, "methods"]);
+        if document.websocket && is_known && !methods.contains(&Method::GET) {
+            self.error(&["routes", name, "websocket"], "a WebSocket begins with GET, which this route does not take")
+                .hint = Some("add GET to its `methods`".into());
         }
         document.websocket
     }
@@ -338,45 +341,17 @@ impl Compiler<'_> {
 
     fn pagination(&mut self, name: &str, document: &RouteDocument) -> Option<Pagination> {
         let document = document.pagination.as_ref()?;
-        let pagination = Pagination::new(document.sort_by.clone());
-        if pagination.is_none() {
-            self.error(
-                &["routes", name, "pagination", "sort_by"],
-                "sort_by lists at least one key of letters, digits and `_-.`",
-            );
+        let path = ["routes", name, "pagination", "sort_by"];
+        if document.sort_by.is_empty() && !self.is_struck(&path) {
+            self.error(&path, "`sort_by` is empty: a list is sorted by something").hint =
+                Some("name the fields that callers may sort by, such as [created_at]".into());
         }
-        pagination
-    }
-
-    fn duplicate(&mut self, routes: &[Arc<Route>], route: &Route) {
-        let twin = routes
-            .iter()
-            .find(|other| other.pattern.same_paths(&route.pattern) && other.methods.overlaps(route.methods));
-        if let Some(twin) = twin {
-            let message = format!("the routes `{}` and `{}` take the same requests", twin.name, route.name);
-            self.error(&["routes", &route.name, "path"], message).hint =
-                Some("give them different `methods:` or remove one".into());
-        }
-    }
-
-    fn unused(&mut self, document: &Document, routes: &[Arc<Route>], upstreams: &Named<Upstream>, sources: usize) {
-        let uses_scope = |name: &str| document.routes.values().any(|route| route.scope.as_deref() == Some(name));
-        for (at, scope) in document.scopes.iter().enumerate().filter(|(_, scope)| !uses_scope(scope)) {
-            self.warning(&["scopes", &at.to_string()], format!("no route asks for the scope `{scope}`"));
-        }
-        let uses_limit = |name: &str| routes.iter().any(|route| route.limits.iter().any(|limit| &*limit.name == name));
-        let is_complete = routes.len() == document.routes.len();
-        for limit in document.limits.keys().filter(|limit| is_complete && !uses_limit(limit)) {
-            self.warning(&["limits", limit], format!("no route uses the limit `{limit}`"));
-        }
-        for (at, upstream) in upstreams.keys().enumerate() {
-            if is_complete && !routes.iter().any(|route| route.destination == Destination::Upstream(at)) {
-                self.warning(&["upstreams", upstream], format!("no route leads to the upstream `{upstream}`"));
+        for (at, key) in document.sort_by.iter().enumerate() {
+            if Pagination::new(vec![key.clone()]).is_none() {
+                self.error(&[path.as_slice(), &[&at.to_string()]].concat(), format!("`{key}` cannot be sorted by"))
+                    .hint = Some("a field is letters, digits and `_-.`".into());
             }
         }
-        if sources == 0 && routes.iter().any(|route| route.access.needs_token()) {
-            self.error(&["auth"], "routes need a token and no source in `auth.sources` could know one").hint =
-                Some("add `auth: {sources: [signed: …]}`".into());
-        }
+        Pagination::new(document.sort_by.clone())
     }
 }

@@ -10,6 +10,7 @@ use crate::config::compile::{Compiler, Named, is_plain_name};
 use crate::config::document::{
     BalanceDocument, CircuitDocument, HealthDocument, ServerHttp2Document, ServerTlsDocument, UpstreamDocument,
 };
+use crate::config::units::Span;
 use crate::policy::upstream::{
     Balance, Circuit, Ejection, HealthCheck, Http2, InFlightBound, ServerTls, Timeouts, Upstream, WeightedServer,
 };
@@ -60,9 +61,7 @@ impl Compiler<'_> {
                 format!("at most {MOST_RETRIES} retries: more would only hammer a sick upstream"),
             );
         }
-        if document.eject.failures == 0 || document.eject.duration.0.is_zero() {
-            self.error(&path("eject"), "an ejection needs at least one failure and some time");
-        }
+        self.failures_and_time(name, "eject", document.eject.failures, document.eject.duration);
         Upstream {
             name: name.into(),
             servers: self.servers(name, &document.servers),
@@ -88,11 +87,9 @@ impl Compiler<'_> {
         let identity = match (&document.certificate, &document.key) {
             (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
             (None, None) => None,
-            _ => {
-                self.error(&["upstreams", name, "tls"], "a certificate needs its `key`, and a key its `certificate`");
-                None
-            }
+            _ => None,
         };
+        self.pair(&["upstreams", name, "tls"], document.certificate.is_some(), document.key.is_some());
         if document.server_name.as_deref().is_some_and(|name| server_name(name).is_none()) {
             self.error(&path("server_name"), "this can be no name of a server").hint =
                 Some("a host name or an IP address, as in the servers' certificates".into());
@@ -119,7 +116,7 @@ impl Compiler<'_> {
             ServerHttp2Document::Off => Http2::Off,
             ServerHttp2Document::PriorKnowledge => Http2::PriorKnowledge,
             ServerHttp2Document::Negotiated => {
-                if document.tls.is_none() {
+                if document.tls.is_none() && !self.is_written(&["upstreams", name, "tls"]) {
                     self.error(&["upstreams", name, "http2"], "HTTP/2 is negotiated in the handshake of `tls`").hint =
                         Some("add `tls: {}`, or write `prior_knowledge` if all servers speak it".into());
                 }
@@ -130,26 +127,39 @@ impl Compiler<'_> {
 
     fn circuit(&mut self, name: &str, document: Option<CircuitDocument>) -> Option<Circuit> {
         let document = document?;
-        if document.failures == 0 || document.duration.0.is_zero() {
-            self.error(&["upstreams", name, "circuit"], "a circuit needs at least one failure and some time");
-        }
+        self.failures_and_time(name, "circuit", document.failures, document.duration);
         Some(Circuit { failures: document.failures, duration: document.duration.0 })
+    }
+
+    fn failures_and_time(&mut self, name: &str, key: &str, failures: u32, duration: Span) {
+        if failures == 0 {
+            let message = format!("{key}.failures is 0: healthy servers would be left alone too");
+            self.error(&["upstreams", name, key, "failures"], message).hint =
+                Some("it counts failures in a row, at least 1".into());
+        }
+        if duration.0.is_zero() {
+            self.error(&["upstreams", name, key, "for"], format!("{key}.for is 0: nothing would be left alone")).hint =
+                Some("such as 30s".into());
+        }
     }
 
     fn in_flight(&mut self, name: &str, document: &UpstreamDocument) -> Option<InFlightBound> {
         if document.in_flight == Some(0) {
             self.error(&["upstreams", name, "in_flight"], "in_flight is 0: no server could take a request");
         }
-        if document.in_flight.is_none() && document.in_flight_wait.is_some() {
-            self.error(&["upstreams", name, "in_flight_wait"], "`in_flight_wait` needs `in_flight`");
+        let has_bound = document.in_flight.is_some() || self.is_written(&["upstreams", name, "in_flight"]);
+        if document.in_flight_wait.is_some() && !has_bound {
+            self.error(&["upstreams", name, "in_flight_wait"], "`in_flight_wait` needs `in_flight`").hint =
+                Some("without a bound no request waits: add `in_flight`, or take this out".into());
         }
         let wait = document.in_flight_wait.map_or(DEFAULT_IN_FLIGHT_WAIT, |span| span.0);
         document.in_flight.map(|requests| InFlightBound { requests, wait })
     }
 
     fn servers(&mut self, name: &str, texts: &[String]) -> Vec<WeightedServer> {
-        if texts.is_empty() {
-            self.error(&["upstreams", name, "servers"], format!("the upstream `{name}` has no servers"));
+        if texts.is_empty() && !self.is_struck(&["upstreams", name, "servers"]) {
+            self.error(&["upstreams", name, "servers"], format!("the upstream `{name}` has no servers")).hint =
+                Some("such as servers: [\"127.0.0.1:8000\"]".into());
         }
         let mut servers: Vec<WeightedServer> = Vec::new();
         for (at, text) in texts.iter().enumerate() {
@@ -157,13 +167,16 @@ impl Compiler<'_> {
             let path = ["upstreams", name, "servers", at.as_str()];
             match WeightedServer::parse(text) {
                 Some(server) if servers.iter().any(|other| other.address == server.address) => {
-                    self.error(&path, format!("{} is listed twice", server.address));
+                    self.error(&path, format!("the server {} is listed twice", server.address)).hint =
+                        Some("one that is to have more requests has a `?weight=2`".into());
                 }
                 Some(server) => servers.push(server),
                 None => {
-                    self.error(&path, format!("`{text}` is not a server")).hint = Some(
-                        "host:port, 10.0.0.7:8080, [::1]:8080, unix:/path or host:port?weight=2 (1 to 100)".into(),
-                    );
+                    let hint = match text.contains("://") {
+                        true => "host:port alone; `tls: {}` of the upstream encrypts, and a path is the route's",
+                        false => "host:port, 10.0.0.7:8080, [::1]:8080, unix:/path or host:port?weight=2 (1 to 100)",
+                    };
+                    self.error(&path, format!("`{text}` is not a server")).hint = Some(hint.into());
                 }
             }
         }
@@ -179,12 +192,12 @@ impl Compiler<'_> {
             self.error(&path("path"), format!("`{}` is not a path to ask for", document.path)).hint =
                 Some("such as /up".into());
         }
-        let or = |span: Option<crate::config::units::Span>, default| span.map_or(default, |span| span.0);
+        let or = |span: Option<Span>, default| span.map_or(default, |span| span.0);
         let every = or(document.every, Duration::from_secs(5));
         let timeout = or(document.timeout, Duration::from_secs(1));
         for (key, span) in [("every", every), ("timeout", timeout)] {
             if span.is_zero() {
-                self.error(&path(key), format!("health.{key} is 0"));
+                self.error(&path(key), format!("health.{key} is 0: a check needs some time"));
             }
         }
         let unhealthy_after = document.unhealthy_after.unwrap_or(3);
