@@ -58,12 +58,15 @@ pub fn keep(problems: &mut [Problem], text: &str, blots: &[Blot]) {
     for problem in problems {
         let at = (problem.place.line, problem.place.column);
         for blot in blots.iter().filter(|blot| blot.from <= at && at < blot.to) {
-            problem.message = without(&problem.message, &blotted(text, blot));
+            let secret = blotted(text, blot);
+            problem.message = without(&problem.message, &secret);
+            let bare = secret.trim_matches(['"', '\'']);
+            problem.hint = problem.hint.take().filter(|hint| bare.is_empty() || !hint.contains(bare));
         }
     }
 }
 
-/// The text that a blot covers, and a little around it where it is more than a line.
+/// The text that a blot covers.
 fn blotted(text: &str, blot: &Blot) -> String {
     let first = blot.from.0.saturating_sub(1);
     let last = blot.to.0.min(text.lines().count() + 1);

@@ -254,7 +254,8 @@ impl Compiler<'_> {
         for (at, limit) in names.iter().enumerate() {
             let at = at.to_string();
             let listed = ["routes", name, "limit", at.as_str()];
-            let path = if names.len() > 1 { listed.as_slice() } else { listed.get(..3).unwrap_or_default() };
+            let is_listed = self.is_written(&listed);
+            let path = if is_listed { listed.as_slice() } else { listed.get(..3).unwrap_or_default() };
             match limits.get(limit) {
                 _ if limit == NO_LIMIT && names.len() > 1 => {
                     self.error(path, "`none` does not go with other limits").hint =
@@ -262,30 +263,28 @@ impl Compiler<'_> {
                 }
                 _ if limit == NO_LIMIT => {}
                 Some(limit) => {
-                    let is_known = !self.is_struck(&["limits", &limit.name, "by"]);
-                    if is_public && limit.by != CountedBy::ClientIp && is_known {
-                        self.error(
-                            path,
-                            format!(
-                                "the limit `{}` is counted by {}, which nobody has on a public route",
-                                limit.name, limit.by
-                            ),
-                        )
-                        .hint = Some("use a limit with `by: client_ip`, or `limit: none`".into());
+                    if is_public {
+                        self.public_limit(path, limit);
                     }
                     found.push(Arc::clone(limit));
                 }
                 None if is_default && self.tree.get(&["limits", DEFAULT_LIMIT]).is_none() => {
-                    self.error(
-                        &["routes", name],
-                        format!("the route `{name}` names no limit, and there is no limit `{DEFAULT_LIMIT}`"),
-                    )
-                    .hint = Some("add `limit: …` or `limit: none`".into());
+                    let message = format!("the route `{name}` names no limit, and there is no limit `{DEFAULT_LIMIT}`");
+                    self.error(&["routes", name], message).hint = Some("add `limit: …` or `limit: none`".into());
                 }
                 None => self.unknown_name(path, "limit", limit, "limits", limits.keys()),
             }
         }
         found
+    }
+
+    /// Of who calls a public route, only the address is known.
+    fn public_limit(&mut self, path: &[&str], limit: &Limit) {
+        if limit.by != CountedBy::ClientIp && !self.is_struck(&["limits", &limit.name, "by"]) {
+            let message =
+                format!("the limit `{}` is counted by {}, which nobody has on a public route", limit.name, limit.by);
+            self.error(path, message).hint = Some("use a limit with `by: client_ip`, or `limit: none`".into());
+        }
     }
 
     fn cost(&mut self, name: &str, document: &RouteDocument, limits: &[Arc<Limit>]) -> u32 {

@@ -32,28 +32,7 @@ impl Compiler<'_> {
             self.error(&["upstreams", name], format!("an upstream cannot be called `{name}`")).hint =
                 Some("letters, digits, `-`, `_` and `.`".into());
         }
-        let given = &document.timeouts;
-        let timeouts = Timeouts {
-            connect: given.connect.0,
-            response: given.response.0,
-            total: given.total.map(|span| span.0),
-            idle: given.idle.0,
-            websocket: given.websocket.0,
-        };
-        let all = [
-            ("connect", Some(timeouts.connect)),
-            ("response", Some(timeouts.response)),
-            ("total", timeouts.total),
-            ("websocket", Some(timeouts.websocket)),
-        ];
-        for (key, timeout) in all {
-            if timeout.is_some_and(|timeout| timeout.is_zero()) {
-                self.error(
-                    &["upstreams", name, "timeouts", key],
-                    format!("the {key} timeout is 0: no server could answer in time"),
-                );
-            }
-        }
+        let timeouts = self.timeouts(name, document);
         let retries = document.retries.unwrap_or(DEFAULT_RETRIES);
         if retries > MOST_RETRIES {
             self.error(
@@ -79,6 +58,32 @@ impl Compiler<'_> {
             http2: self.server_http2(name, document),
             circuit: self.circuit(name, document.circuit),
         }
+    }
+
+    fn timeouts(&mut self, name: &str, document: &UpstreamDocument) -> Timeouts {
+        let given = &document.timeouts;
+        let timeouts = Timeouts {
+            connect: given.connect.0,
+            response: given.response.0,
+            total: given.total.map(|span| span.0),
+            idle: given.idle.0,
+            websocket: given.websocket.0,
+        };
+        let all = [
+            ("connect", Some(timeouts.connect)),
+            ("response", Some(timeouts.response)),
+            ("total", timeouts.total),
+            ("websocket", Some(timeouts.websocket)),
+        ];
+        for (key, timeout) in all {
+            if timeout.is_some_and(|timeout| timeout.is_zero()) {
+                self.error(
+                    &["upstreams", name, "timeouts", key],
+                    format!("the {key} timeout is 0: no server could answer in time"),
+                );
+            }
+        }
+        timeouts
     }
 
     /// Reads the files, so that `check` says what is wrong with them.
