@@ -63,6 +63,8 @@ fn a_file_is_no_change_to_itself_nor_to_what_means_the_same() {
         ("\"10.0.0.1:80\", \"10.0.0.2:80\"", "\"10.0.0.2:80\", \"10.0.0.1:80\""),
         ("  contacts: {path: /contacts/**, scope", "  people: {path: /contacts/**, scope"),
         ("methods: [GET, PUT]", "methods: [PUT, HEAD, GET]"),
+        ("  me: {", "  status: {"),
+        ("  status: {path: /status", "  me: {path: /status"),
     ];
     assert_eq!(said(&small(), &same), "no change for clients\n");
 }
@@ -272,6 +274,29 @@ less gets through
     insta::assert_snapshot!(said(&small(), &open), @r"
 more gets through
   new.yaml:24: weaker: route `status`: without the limit `visitors` (30 in 1m by client_ip)
+");
+}
+
+#[test]
+fn a_route_that_moves_keeps_its_protection_or_is_told() {
+    let moved = [
+        (
+            "  ai: {path: /ai/**, scope: ai, limit: [general, costly]",
+            "  ai: {path: /brain/**, scope: contacts, limit: costly",
+        ),
+        ("  status: {path: /status,", "  status: {path: /up,"),
+    ];
+    insta::assert_snapshot!(said(&small(), &moved), @r"
+open to more callers
+  new.yaml:22: weaker: /api/v1/brain/** (route `ai`): the scope `contacts` is needed instead of `ai`: other tokens come in, and those of `ai` alone are refused
+  new.yaml:24: weaker: GET, HEAD /api/v1/up (route `status`): public, without a token; no route took it
+more gets through
+  new.yaml:22: weaker: /api/v1/brain/** (route `ai`): without the limit `general` (60 in 1m by workspace)
+refused from now on
+  old.yaml:22: /api/v1/ai/** (route `ai`): no route takes it any more
+  old.yaml:24: GET, HEAD /api/v1/status (route `status`): no route takes it any more
+answered from now on
+  new.yaml:22: /api/v1/brain/** (route `ai`): answered with the scope `contacts`; no route took it
 ");
 }
 
