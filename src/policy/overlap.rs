@@ -35,6 +35,19 @@ pub fn meetings<'t>(old: &'t RouteTable, new: &'t RouteTable) -> Vec<Meeting<'t>
     pairs.chain(gone).chain(come).filter_map(|(old, new)| tables.meeting(old, new)).collect()
 }
 
+/// Routes that are still called the same, on paths that no route took: their requests, as if the old route had taken them.
+pub fn moves<'t>(old: &'t RouteTable, new: &'t RouteTable, meetings: &[Meeting<'_>]) -> Vec<Meeting<'t>> {
+    let met_one = |new: &Route| {
+        let is_of_new = |met: &&Meeting<'_>| met.new.is_some_and(|route| route.number == new.number);
+        meetings.iter().filter(is_of_new).any(|met| met.old.is_some())
+    };
+    let moved = |new: &'t Route| {
+        let old = old.iter().find(|old| old.name == new.name)?;
+        Some(Meeting { old: Some(old), new: Some(new), pattern: new.pattern.clone(), methods: new.methods })
+    };
+    new.iter().filter(|new| !met_one(new)).filter_map(|new| moved(new)).collect()
+}
+
 struct Tables<'t> {
     old: &'t RouteTable,
     new: &'t RouteTable,

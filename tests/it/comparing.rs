@@ -63,6 +63,8 @@ fn a_file_is_no_change_to_itself_nor_to_what_means_the_same() {
         ("\"10.0.0.1:80\", \"10.0.0.2:80\"", "\"10.0.0.2:80\", \"10.0.0.1:80\""),
         ("  contacts: {path: /contacts/**, scope", "  people: {path: /contacts/**, scope"),
         ("methods: [GET, PUT]", "methods: [PUT, HEAD, GET]"),
+        ("  me: {", "  status: {"),
+        ("  status: {path: /status", "  me: {path: /status"),
     ];
     assert_eq!(said(&small(), &same), "no change for clients\n");
 }
@@ -256,4 +258,80 @@ mailtrixy-gateway: new.yaml cannot be used, so there is nothing to compare
     let missing = binary().current_dir(acquainted().path()).args(["diff", "a.yaml", "b.yaml"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(1));
     insta::assert_snapshot!(String::from_utf8(missing.stderr).unwrap(), @"mailtrixy-gateway: cannot read a.yaml: entity not found; name two configuration files");
+}
+
+#[test]
+fn a_route_that_asks_for_a_token_may_be_counted_by_what_that_says() {
+    let closed = [("access: public, limit: visitors", "access: token, limit: counted")];
+    let limits = ("limits:\n", "limits:\n  counted: {requests: 30, per: 1m}\n");
+    insta::assert_snapshot!(said(&changed(&small(), &[limits]), &closed), @r"
+refused from now on
+  new.yaml:25: route `status`: a valid token is needed; nobody had to show a token
+less gets through
+  new.yaml:25: route `status`: the limit is `counted` (30 in 1m by workspace) instead of `visitors` (30 in 1m by client_ip)
+");
+    let open = [("access: public, limit: visitors", "access: public, limit: none")];
+    insta::assert_snapshot!(said(&small(), &open), @r"
+more gets through
+  new.yaml:24: weaker: route `status`: without the limit `visitors` (30 in 1m by client_ip)
+");
+}
+
+#[test]
+fn a_route_that_moves_keeps_its_protection_or_is_told() {
+    let moved = [
+        (
+            "  ai: {path: /ai/**, scope: ai, limit: [general, costly]",
+            "  ai: {path: /brain/**, scope: contacts, limit: costly",
+        ),
+        ("  status: {path: /status,", "  status: {path: /up,"),
+    ];
+    insta::assert_snapshot!(said(&small(), &moved), @r"
+open to more callers
+  new.yaml:22: weaker: /api/v1/brain/** (route `ai`): the scope `contacts` is needed instead of `ai`: other tokens come in, and those of `ai` alone are refused
+  new.yaml:24: weaker: GET, HEAD /api/v1/up (route `status`): public, without a token; no route took it
+more gets through
+  new.yaml:22: weaker: /api/v1/brain/** (route `ai`): without the limit `general` (60 in 1m by workspace)
+refused from now on
+  old.yaml:22: /api/v1/ai/** (route `ai`): no route takes it any more
+  old.yaml:24: GET, HEAD /api/v1/status (route `status`): no route takes it any more
+answered from now on
+  new.yaml:22: /api/v1/brain/** (route `ai`): answered with the scope `contacts`; no route took it
+");
+}
+
+#[test]
+fn sources_and_stores_are_named_without_their_secrets() {
+    let introspection = "- introspection: {url: \"https://name:hidden@id.example/ask?key=hidden\", secret: hidden}";
+    let old = changed(
+        &small(),
+        &[
+            ("  sources:\n", &format!("  sources:\n    {introspection}\n    - redis: {{key_prefix: \"t:\"}}\n")),
+            ("auth:\n", "redis: {url: \"redis://:hidden@a:6379\"}\nauth:\n"),
+        ],
+    );
+    let new = [
+        ("redis://:hidden@a:6379", "redis://:hidden2@b:6379"),
+        ("secret: hidden}", "secret: hidden3}"),
+        ("    - redis: {key_prefix: \"t:\"}\n", "    - sql: {url: \"mysql://u:hidden@h/d\"}\n"),
+        ("keys: [{", "jwks: {url: \"https://keys.example/hidden\"}, keys: [{"),
+    ];
+    let text = said(&old, &new);
+    assert!(!text.contains("hidden"), "{text}");
+    insta::assert_snapshot!(text, @r"
+open to more callers
+  new.yaml:11: tokens come in that the MySQL database knows
+  new.yaml:12: the issuer `mailtrixy` for `mailtrixy-api`: tokens signed with a key published at keys.example come in
+refused from now on
+  old.yaml:11: tokens are refused that only Redis under `t:` knows
+answered in another way
+  new.yaml:7: `redis.url` is another: counts, revocations and tokens are those that are found there
+  new.yaml:10: the service at id.example is asked in another way
+");
+    insta::assert_snapshot!(said(&old, &[("redis: {url: \"redis://:hidden@a:6379\"}\n", "")]), @r"
+more gets through
+  old.yaml:7: weaker: without Redis each gateway counts limits by itself, and revocations are not heard of
+refused from now on
+  old.yaml:11: tokens are refused that only Redis under `t:` knows
+");
 }

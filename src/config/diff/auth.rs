@@ -6,7 +6,7 @@ use crate::config::diff::Effect;
 use crate::config::diff::bounds::number;
 use crate::config::diff::comparison::{Comparison, Keys, Said, told, weaker};
 use crate::config::diff::words::span;
-use crate::config::settings::{JwksSettings, RedisSettings, SourceSettings};
+use crate::config::settings::{JwksSettings, RedisSettings, SourceSettings, SqlKind, SqlSettings};
 use crate::policy::credential::ChecksumMode;
 use crate::policy::signed::{Expected, KeySet};
 
@@ -162,17 +162,23 @@ impl Comparison<'_> {
     }
 }
 
-/// What a source is known by. No secret: urls of databases have passwords.
+/// What a source is known by. No secret: urls have passwords.
 fn name(source: &SourceSettings) -> String {
     match source {
         SourceSettings::Signed { expected, .. } => {
             format!("the issuer `{}` for `{}`", expected.issuer, expected.audience)
         }
         SourceSettings::Redis { key_prefix } => format!("Redis under `{key_prefix}`"),
-        SourceSettings::Sql(sql) => format!("the database ({:?})", sql.kind),
-        SourceSettings::Introspection(service) => format!("the service {}", service.url),
+        SourceSettings::Sql(SqlSettings { kind: SqlKind::MySql, .. }) => "the MySQL database".to_owned(),
+        SourceSettings::Sql(SqlSettings { kind: SqlKind::Postgres, .. }) => "the PostgreSQL database".to_owned(),
+        SourceSettings::Introspection(service) => format!("the service at {}", host(&service.url)),
         SourceSettings::File { path } => format!("the file {}", path.display()),
     }
+}
+
+/// The host of a url; the rest of it may be nobody's business.
+fn host(url: &str) -> String {
+    http::Uri::try_from(url).ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_default()
 }
 
 fn leeway(old: &Expected, new: &Expected) -> Option<Said> {
@@ -195,7 +201,7 @@ fn published(name: String, old: Option<&JwksSettings>, new: Option<&JwksSettings
     match (old.map(|jwks| &jwks.url), new.map(|jwks| &jwks.url)) {
         (old, new) if old == new => None,
         (_, Some(url)) => {
-            Some(told(Effect::Opened, format!("{name}: tokens signed with a key published at {url} come in")))
+            Some(told(Effect::Opened, format!("{name}: tokens signed with a key published at {} come in", host(url))))
         }
         (_, None) => Some(told(Effect::Refused, format!("{name}: published keys are no longer used"))),
     }

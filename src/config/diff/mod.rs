@@ -16,7 +16,7 @@ mod words;
 
 use crate::config::Located;
 use crate::config::diff::comparison::Comparison;
-use crate::policy::overlap::meetings;
+use crate::policy::overlap::{meetings, moves};
 
 /// One change, as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,10 +112,16 @@ impl Effect {
 /// Everything that clients will notice, the most dangerous first; of one effect what takes protection away first.
 pub fn changes(old: &Located, new: &Located) -> Vec<Change> {
     let mut comparison = Comparison::new(old, new);
-    let meetings = meetings(&old.config.policy.routes, &new.config.policy.routes);
+    let (old_routes, new_routes) = (&old.config.policy.routes, &new.config.policy.routes);
+    let mut meetings = meetings(old_routes, new_routes);
     for meeting in &meetings {
         comparison.route(meeting);
     }
+    let moves = moves(old_routes, new_routes, &meetings);
+    for moved in &moves {
+        comparison.moved(moved);
+    }
+    meetings.extend(moves);
     comparison.limits(&meetings);
     comparison.upstreams(&meetings);
     comparison.auth();

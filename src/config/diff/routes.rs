@@ -31,6 +31,17 @@ impl Comparison<'_> {
         }
     }
 
+    /// What changes for a route on another path, beside that. That it appears there is said already, with who may use it.
+    pub(super) fn moved(&mut self, meeting: &Meeting<'_>) {
+        let (Some(old), Some(new)) = (meeting.old, meeting.new) else { return };
+        if matches!(new.access, Access::Scope(_)) {
+            self.access(meeting, old, new);
+        }
+        self.body(meeting, old, new);
+        self.pagination(meeting, old, new);
+        self.answering(meeting, old, new);
+    }
+
     /// The line of a key of a route, or of the route.
     pub(super) fn route_spot(&self, route: &Route, key: &str) -> Spot {
         match route.destination {

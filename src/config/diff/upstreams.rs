@@ -9,7 +9,7 @@ use crate::config::diff::words::{list, span, subject};
 use crate::config::diff::{Effect, Spot};
 use crate::policy::overlap::Meeting;
 use crate::policy::route::{Destination, Route};
-use crate::policy::upstream::Upstream;
+use crate::policy::upstream::{Timeouts, Upstream, WeightedServer};
 
 impl Comparison<'_> {
     /// What changes of the answers to the requests that two routes take, as far as the routes say it.
@@ -108,18 +108,23 @@ impl Comparison<'_> {
             let said = told(Effect::Altered, format!("{name}: `{changed}` changed"));
             self.say(said, self.spot(&[&key(changed), &["upstreams", &new.name]]));
         }
-        let (before, after) = (&old.timeouts, &new.timeouts);
+        self.waits(&new.name, &old.timeouts, &new.timeouts);
+    }
+
+    /// Timeouts that no route has of its own.
+    fn waits(&mut self, upstream: &str, before: &Timeouts, after: &Timeouts) {
         for (timeout, was, now) in [
             ("connect", before.connect, after.connect),
             ("idle", before.idle, after.idle),
             ("websocket", before.websocket, after.websocket),
         ] {
             if was != now {
+                let (now, was) = (span(now), span(was));
                 let said = told(
                     Effect::Altered,
-                    format!("{name}: the {timeout} timeout is {}; it was {}", span(now), span(was)),
+                    format!("upstream `{upstream}`: the {timeout} timeout is {now}; it was {was}"),
                 );
-                self.say(said, self.spot(&[&["upstreams", &new.name, "timeouts", timeout], &["upstreams", &new.name]]));
+                self.say(said, self.spot(&[&["upstreams", upstream, "timeouts", timeout], &["upstreams", upstream]]));
             }
         }
     }
@@ -135,7 +140,7 @@ fn upstream<'l>(located: &'l Located, route: &Route) -> Option<&'l Upstream> {
 
 /// The servers in an order of their own, so that theirs in the file does not matter.
 fn servers(upstream: &Upstream) -> Vec<String> {
-    let show = |server: &crate::policy::upstream::WeightedServer| match server.weight {
+    let show = |server: &WeightedServer| match server.weight {
         1 => server.address.to_string(),
         weight => format!("{}?weight={weight}", server.address),
     };
