@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, StatusCode, Uri};
 
 use crate::auth::Identifier;
 use crate::limits::Limits;
-use crate::policy::limit::{Counted, Decision, Limit, Quota};
+use crate::policy::limit::{Ask, Counted, Decision, Limit, LimitKey, Quota};
 use crate::policy::path::CleanPath;
 use crate::policy::principal::Principal;
 use crate::policy::query;
@@ -146,8 +146,12 @@ impl Admission {
         let is_open = |route: &&Arc<Route>| route.access.grant(caller.cloned()).is_ok();
         let routes = || self.policy.routes.iter().filter(is_open);
         let is_taken = |limit: &&Arc<Limit>| limit.is_enforced() && routes().any(|route| route.limits.contains(limit));
-        let limits: Vec<Arc<Limit>> = self.policy.limits.iter().filter(is_taken).cloned().collect();
-        self.limits.peek(&limits, &permit.grant, client).await
+        let ask = |limit: &Arc<Limit>| {
+            let key = LimitKey::new(limit, &permit.grant, client);
+            Ask { limit: Arc::clone(limit), key, cost: 1 }
+        };
+        let asks: Vec<Ask> = self.policy.limits.iter().filter(is_taken).map(ask).collect();
+        self.limits.peek(&asks).await
     }
 
     async fn identify(&self, route: &Route, head: &Parts, client: ClientIp) -> Result<Identity, Refusal> {

@@ -1,7 +1,8 @@
 //! The admin listener: /metrics, /livez and /readyz, for Prometheus and whoever restarts the process, and the console for people. Never
-//! public.
+//! public. What `explain --admin` asks is beside them in [`explain`].
 
 pub mod console;
+mod explain;
 
 use std::convert::Infallible;
 use std::net::TcpListener;
@@ -53,7 +54,7 @@ pub async fn serve(listener: TcpListener, health: Health) {
                 let health = health.clone();
                 let service = service_fn(move |request| {
                     let health = health.clone();
-                    async move { Ok::<_, Infallible>(health.answer(&request)) }
+                    async move { Ok::<_, Infallible>(health.answer(&request).await) }
                 });
                 let mut server = hyper::server::conn::http1::Builder::new();
                 server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
@@ -67,7 +68,7 @@ pub async fn serve(listener: TcpListener, health: Health) {
 }
 
 impl Health {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
         }
@@ -82,6 +83,7 @@ impl Health {
                 text(StatusCode::SERVICE_UNAVAILABLE, "no upstream has a healthy server\n")
             }
             "/readyz" => text(StatusCode::OK, "ready\n"),
+            "/explain" => explain::answer(&self.live.load(), request.uri().query()).await,
             "/" => self.page(),
             _ => text(StatusCode::NOT_FOUND, "not found\n"),
         }

@@ -14,7 +14,7 @@ use crate::config::{Loaded, process_environment};
 pub(super) enum Format {
     /// People: each problem with its line and a mark under it, and how many there are.
     #[default]
-    Human,
+    Text,
     /// Programs: one object with `file`, `ok` and `problems`.
     Json,
 }
@@ -22,7 +22,7 @@ pub(super) enum Format {
 pub(super) fn check(path: &Path, format: Format) -> Result<(), Failure> {
     let loaded = load(path)?;
     match format {
-        Format::Human => print(&human(&loaded))?,
+        Format::Text => print(&human(&loaded))?,
         Format::Json => print(&json(&loaded)?)?,
     }
     if loaded.is_broken() { Err(Failure::No) } else { Ok(()) }

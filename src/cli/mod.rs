@@ -1,5 +1,6 @@
 //! The commands: one file each. Exit status 0 is yes, 1 is no, 2 is a question that was not understood.
 
+mod admin;
 mod check;
 mod demo;
 mod diff;

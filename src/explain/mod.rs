@@ -10,6 +10,7 @@ pub mod living;
 pub mod page;
 pub mod reasons;
 pub mod rehearsal;
+pub mod running;
 pub mod steps;
 pub mod story;
 pub mod verdict;

@@ -11,6 +11,8 @@ use crate::config::problem::did_you_mean;
 use crate::config::settings::Config;
 use crate::explain::page::{Mark, Step, with_places};
 use crate::explain::rehearsal::{Question, Rehearsed};
+use crate::explain::running::{Running, hexadecimal};
+use crate::policy::limit::Limit;
 use crate::policy::path::CleanPath;
 use crate::policy::principal::Principal;
 use crate::policy::refusal::Refusal;
@@ -66,6 +68,8 @@ pub struct Walk<'w> {
     pub places: &'w Places,
     /// Whether every revocation was known.
     pub knows_revocations: bool,
+    /// What the running gateway says, where it was asked, or why it says nothing.
+    pub running: Option<&'w Result<Running, String>>,
 }
 
 impl<'w> Walk<'w> {
@@ -78,7 +82,7 @@ impl<'w> Walk<'w> {
         if route.destination != Destination::RateLimits {
             steps.extend([self.list(route), self.body(route)]);
         }
-        steps.extend([self.upstream(route), self.sent()]);
+        steps.extend([self.upstream(route), self.sent(), self.running()]);
         steps
     }
 
@@ -97,6 +101,33 @@ impl<'w> Walk<'w> {
     /// Where a key of the route stands, or the route itself, which says by its absence what is left out.
     fn at_route(&self, route: &Route, key: &str) -> Option<String> {
         self.at(&["routes", &route.name, key]).or_else(|| self.at(&["routes", &route.name]))
+    }
+
+    fn now(&self) -> Option<&Running> {
+        self.running.and_then(|running| running.as_ref().ok())
+    }
+
+    /// What is to be known of the running gateway's answer as a whole.
+    fn running(&self) -> Step {
+        let step = Step::new("running", Mark::Open);
+        match self.running {
+            None => step,
+            Some(Err(why)) => step.fact(format!("the running gateway was not of help: {why}")),
+            Some(Ok(running)) => {
+                let differs = running.configuration != hexadecimal(&self.config.digest);
+                let hidden = running.limits.is_none() && !self.at_limits().is_empty();
+                step.maybe(differs.then(|| "the running gateway has another configuration than this file".to_owned()))
+                    .maybe(
+                        hidden.then(|| {
+                            "what is left of limits it tells only with `console: {workspaces: true}`".to_owned()
+                        }),
+                    )
+            }
+        }
+    }
+
+    fn at_limits(&self) -> &[Arc<Limit>] {
+        self.rehearsed.trail.route.as_ref().map(|route| route.limits.as_slice()).unwrap_or_default()
     }
 
     fn head(&self) -> Step {

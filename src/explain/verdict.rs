@@ -8,6 +8,7 @@ use crate::explain::rehearsal::Rehearsed;
 use crate::policy::envelope::sentence;
 use crate::policy::refusal::{ErrorCode, FieldErrors, Refusal};
 use crate::policy::route::{Destination, Route};
+use crate::policy::upstream::Upstream;
 
 /// The last lines of an explanation.
 pub fn verdict(rehearsed: &Rehearsed, config: &Config, places: &Places) -> String {
@@ -15,22 +16,33 @@ pub fn verdict(rehearsed: &Rehearsed, config: &Config, places: &Places) -> Strin
         (Ok(_), Some(route)) => format!("yes: {}\n", passed(route, config)),
         // Nothing passes without a route.
         (Ok(_), None) => String::new(),
-        (Err(refusal), route) => refused(refusal, route, places),
+        (Err(refusal), route) => refused(refusal, route, config, places),
+    }
+}
+
+fn upstream<'c>(route: &Route, config: &'c Config) -> Option<&'c Upstream> {
+    match route.destination {
+        Destination::Upstream(at) => config.policy.upstreams.get(at).map(AsRef::as_ref),
+        Destination::RateLimits => None,
     }
 }
 
 fn passed(route: &Route, config: &Config) -> String {
-    let upstream = match route.destination {
-        Destination::Upstream(at) => config.policy.upstreams.get(at),
-        Destination::RateLimits => None,
-    };
-    match upstream {
+    match upstream(route, config) {
         Some(upstream) => format!("it would be forwarded to {}", upstream.name),
         None => "the gateway itself would answer it, with where the caller stands".to_owned(),
     }
 }
 
-fn refused(refusal: &Refusal, route: Option<&Route>, places: &Places) -> String {
+fn limit(refusal: &Refusal) -> Option<&str> {
+    match refusal {
+        Refusal::RateLimited(quota) => Some(&quota.limit.name),
+        _ => None,
+    }
+}
+
+fn refused(refusal: &Refusal, route: Option<&Route>, config: &Config, places: &Places) -> String {
+    let upstream = route.and_then(|route| upstream(route, config)).map(|upstream| &*upstream.name);
     let (status, reason) = (refusal.status(), refusal.reason());
     let mut lines = vec![
         format!("no: {} {}, reason {reason}", status.as_u16(), ErrorCode::of(status).as_str()),
@@ -42,6 +54,8 @@ fn refused(refusal: &Refusal, route: Option<&Route>, places: &Places) -> String 
     if let Some(known) = Reason::named(reason) {
         let keys = known.keys(|section| match section {
             "routes" => route.map(|route| &*route.name),
+            "limits" => limit(refusal),
+            "upstreams" => upstream,
             _ => None,
         });
         lines.push(with_places(format!("because {}", known.meaning), keys.iter().map(|key| places.of(key))));

@@ -78,15 +78,13 @@ impl Limits {
         }
     }
 
-    /// Where a caller stands with each of these limits; nothing is taken.
-    pub async fn peek(&self, limits: &[Arc<Limit>], grant: &Grant, client: ClientIp) -> Vec<Quota> {
-        let ask =
-            |limit: &Arc<Limit>| Ask { limit: Arc::clone(limit), key: LimitKey::new(limit, grant, client), cost: 1 };
-        let mut quotas = Vec::with_capacity(limits.len());
-        for ask in limits.iter().map(ask) {
+    /// Where each of these counters stands; nothing is taken.
+    pub async fn peek(&self, asks: &[Ask]) -> Vec<Quota> {
+        let mut quotas = Vec::with_capacity(asks.len());
+        for ask in asks {
             quotas.extend(match &self.shared {
-                Some(shared) => shared.0.counter().standing(&ask).await,
-                None => limit::standing(&ask, &self.embedded.take(std::slice::from_ref(&ask), 0, self.clock.steady())),
+                Some(shared) => shared.0.counter().standing(ask).await,
+                None => limit::standing(ask, &self.embedded.take(std::slice::from_ref(ask), 0, self.clock.steady())),
             });
         }
         quotas

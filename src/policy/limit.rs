@@ -13,6 +13,7 @@ use http::HeaderValue;
 
 use crate::policy::ClientIp;
 use crate::policy::meter::{Algorithm, Rate};
+use crate::policy::principal::Principal;
 use crate::policy::refusal::Refusal;
 use crate::policy::route::{Grant, Route};
 use crate::policy::time::{UnixMillis, UnixSeconds, millis};
@@ -74,6 +75,17 @@ pub enum OnStoreFailure {
     Deny,
 }
 
+/// The names of a caller that counters are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'s> {
+    /// The workspace.
+    pub workspace: &'s str,
+    /// The user.
+    pub user: &'s str,
+    /// The token's public id.
+    pub token_id: &'s str,
+}
+
 /// The name of one counter. Never a token: ids, workspace names and addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LimitKey(Arc<str>);
@@ -84,6 +96,15 @@ impl LimitKey {
     /// The subject stands in braces, a Redis Cluster hash tag: all counters of a workspace live in one slot, so that several
     /// limits are decided in one atomic step. Window and algorithm are part of the name because their counts cannot be compared.
     pub fn new(limit: &Limit, grant: &Grant, client: ClientIp) -> Self {
+        let subject = |caller: &Arc<Principal>| {
+            let subject = Subject { workspace: caller.workspace(), user: caller.user(), token_id: caller.token_id() };
+            Self::of(limit, Some(subject), client)
+        };
+        grant.principal().map_or_else(|| Self::of(limit, None, client), subject)
+    }
+
+    /// The counter of `limit` for whom these names are; without them, for the address.
+    pub fn of(limit: &Limit, subject: Option<Subject<'_>>, client: ClientIp) -> Self {
         let (seconds, name) = (limit.rate.window.as_secs(), &limit.name);
         let algorithm = match limit.rate.algorithm {
             Algorithm::FixedWindow => "",
@@ -92,10 +113,10 @@ impl LimitKey {
         };
         let mut key = String::with_capacity(64);
         // Writing to a String cannot fail.
-        let _ = match (limit.by, grant.principal()) {
-            (CountedBy::Workspace, Some(p)) => write!(key, "{{w{}}}", Plain(p.workspace())),
-            (CountedBy::User, Some(p)) => write!(key, "{{w{}}}:u{}", Plain(p.workspace()), Plain(p.user())),
-            (CountedBy::Token, Some(p)) => write!(key, "{{w{}}}:t{}", Plain(p.workspace()), Plain(p.token_id())),
+        let _ = match (limit.by, subject) {
+            (CountedBy::Workspace, Some(s)) => write!(key, "{{w{}}}", Plain(s.workspace)),
+            (CountedBy::User, Some(s)) => write!(key, "{{w{}}}:u{}", Plain(s.workspace), Plain(s.user)),
+            (CountedBy::Token, Some(s)) => write!(key, "{{w{}}}:t{}", Plain(s.workspace), Plain(s.token_id)),
             (CountedBy::ClientIp, _) | (_, None) => write!(key, "{{ip{}}}", network(client)),
         };
         let _ = write!(key, ":{name}:{seconds}{algorithm}");

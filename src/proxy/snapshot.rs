@@ -15,6 +15,7 @@ use crate::limits::memory::MemoryStore;
 use crate::limits::redis::RedisStore;
 use crate::limits::{Limits, Shared};
 use crate::pipeline::Admission;
+use crate::policy::limit::{Ask, Quota};
 use crate::policy::route::{Destination, Route};
 use crate::policy::upstream::Upstream;
 use crate::ports::{Clock, SystemClock};
@@ -122,7 +123,7 @@ impl Snapshot {
     }
 
     /// The pool a route leads to.
-    pub(super) fn pool(&self, route: &Route) -> Option<&Arc<Pool>> {
+    pub fn pool(&self, route: &Route) -> Option<&Arc<Pool>> {
         match route.destination {
             Destination::Upstream(at) => self.pools.get(at),
             Destination::RateLimits => None,
@@ -137,6 +138,11 @@ impl Snapshot {
     /// Every upstream with the state of its servers.
     pub fn pools(&self) -> &[Arc<Pool>] {
         &self.pools
+    }
+
+    /// Where these counters stand; nothing is taken from them.
+    pub async fn standing(&self, asks: &[Ask]) -> Vec<Quota> {
+        self.admission.limits.peek(asks).await
     }
 
     /// How many gateways share the store, as far as it is known; `None` without one.

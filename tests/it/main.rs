@@ -11,6 +11,7 @@
 
 mod harness;
 
+mod asking;
 mod attacks;
 mod balancing;
 mod browser;

@@ -24,15 +24,18 @@ impl Walk<'_> {
         let window = humantime::format_duration(rate.window);
         let by = limit.by.to_string().replace('_', " ");
         let fact = format!("{}: {} in {window} by {by}{takes}{shadow}", limit.name, rate.requests);
-        Step::new("limit", self.limit_mark()).fact(with_places(fact, places)).maybe(counted(limit)).fact(without(limit))
-    }
-
-    /// Whether there is room is not known here: nothing was taken.
-    fn limit_mark(&self) -> Mark {
-        match self.mark(Station::Limits) {
-            Mark::Refused => Mark::Refused,
-            Mark::Passes | Mark::Open => Mark::Open,
-        }
+        let now = self.now().and_then(|now| now.limits.as_ref()?.iter().find(|now| *now.name == *limit.name));
+        // Whether there is room is not known where nobody was asked: nothing was taken.
+        let mark = match now {
+            Some(now) if limit.is_enforced() && now.remaining < route.cost => Mark::Refused,
+            Some(_) => Mark::Passes,
+            None => Mark::Open,
+        };
+        Step::new("limit", mark)
+            .fact(with_places(fact, places))
+            .maybe(now.map(|now| format!("{} of {} are left now", now.remaining, now.requests)))
+            .maybe(counted(limit))
+            .fact(without(limit))
     }
 
     pub(super) fn list(&self, route: &Route) -> Step {

@@ -26,7 +26,11 @@ impl Walk<'_> {
         let fact = format!("{}: {}{}", upstream.name, servers.join(", "), balance(upstream));
         let times = timeouts(upstream.timeouts.with(route.timeouts), route.streaming, upstream.retries);
         let places = [at("timeouts"), self.at(&["routes", &route.name, "timeouts"])];
-        step.fact(with_places(fact, [at("servers")]))
+        let now = self.now().map(|now| now.servers.as_slice()).unwrap_or_default();
+        let step = step.fact(with_places(fact, [at("servers")]));
+        now.iter()
+            .map(|server| format!("{}: {}, {} requests at the moment", server.name, server.condition, server.in_flight))
+            .fold(step, Step::fact)
             .fact(with_places(times, places))
             .maybe(route.websocket.then(|| "clients may change to a WebSocket".to_owned()))
     }

@@ -215,6 +215,11 @@ impl Pool {
         self.servers.iter().any(|server| server.is_usable(now))
     }
 
+    /// Whether it is left alone as a whole, but for a trial now and then.
+    pub fn is_left_alone(&self) -> bool {
+        self.switch.is_open()
+    }
+
     /// Notes how a request to `server` ended: a connect error or a 5xx is a failure, and too many in a row eject it.
     pub fn report(&self, server: &Server, failed: bool) {
         self.note(failed);
