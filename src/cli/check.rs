@@ -22,13 +22,13 @@ pub(super) enum Format {
 pub(super) fn check(path: &Path, format: Format) -> Result<(), Failure> {
     let loaded = load(path)?;
     match format {
-        Format::Text => print(&human(&loaded))?,
+        Format::Text => print(&text(&loaded))?,
         Format::Json => print(&json(&loaded)?)?,
     }
     if loaded.is_broken() { Err(Failure::No) } else { Ok(()) }
 }
 
-fn human(loaded: &Loaded) -> String {
+fn text(loaded: &Loaded) -> String {
     let summary = if loaded.problems.is_empty() {
         format!("{} is fine", loaded.file)
     } else {

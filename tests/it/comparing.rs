@@ -246,9 +246,6 @@ fn a_broken_file_is_reported_as_check_does() {
     let (status, output, errors) = diff(&small(), &changed(&small(), &[("scope: ai", "scope: ia")]), &[]);
     assert_eq!(status, Some(1));
     insta::assert_snapshot!(output + &errors, @r"
-new.yaml:11:20: warning: no route asks for the scope `ai`
-   11 | scopes: [contacts, ai]
-      |                    ^^
 new.yaml:22:29: error: there is no scope `ia`
    22 |   ai: {path: /ai/**, scope: ia, limit: [general, costly], upstream: other, streaming: true}
       |                             ^^

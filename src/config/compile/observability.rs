@@ -59,7 +59,7 @@ impl Compiler<'_> {
         });
         if !is_collector {
             self.error(path, "this is not the url of a collector").hint =
-                Some("OTLP over HTTP: http://collector:4318".into());
+                Some("OTLP over HTTP: `http://otel.example.com:4318`".into());
             return None;
         }
         if uri.as_ref().and_then(Uri::authority).is_some_and(|authority| authority.as_str().contains('@')) {
