@@ -55,6 +55,7 @@ fn tidy(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
     without_null(object);
     with_plain_numbers(object);
+    without_repetition(object);
     if let Some(Value::String(text)) = object.get_mut("description") {
         *text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     }
@@ -109,6 +110,13 @@ fn without_null(object: &mut Map<String, Value>) {
             object.remove("anyOf");
             object.extend(only);
         }
+    }
+}
+
+/// A text that is in a list twice is an error.
+fn without_repetition(object: &mut Map<String, Value>) {
+    if object.get("items").and_then(|items| items.get("type")).is_some_and(|of| of == "string") {
+        object.insert("uniqueItems".to_owned(), true.into());
     }
 }
 

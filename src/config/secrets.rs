@@ -53,13 +53,16 @@ fn has_a_password(text: &str) -> bool {
     authority.is_some_and(|authority| authority.contains('@'))
 }
 
-/// Takes what is blotted in the file out of messages that quote it.
+/// Takes what is blotted in the file out of messages that quote it, and a url with a password, which may come from a variable.
 pub fn keep(problems: &mut [Problem], text: &str, blots: &[Blot]) {
     for problem in problems {
+        problem.message = with_quotes(&problem.message, has_a_password);
+        problem.hint = problem.hint.take().map(|hint| with_quotes(&hint, has_a_password));
         let at = (problem.place.line, problem.place.column);
         for blot in blots.iter().filter(|blot| blot.from <= at && at < blot.to) {
             let secret = blotted(text, blot);
-            problem.message = without(&problem.message, &secret);
+            let is_of_it = |quoted: &str| quoted.contains(char::is_alphanumeric) && secret.contains(quoted);
+            problem.message = with_quotes(&problem.message, is_of_it);
             let bare = secret.trim_matches(['"', '\'']);
             problem.hint = problem.hint.take().filter(|hint| bare.is_empty() || !hint.contains(bare));
         }
@@ -79,11 +82,26 @@ fn blotted(text: &str, blot: &Blot) -> String {
     covered.collect::<Vec<String>>().join("\n")
 }
 
-/// A sentence whose words in backticks are not from the secret.
-fn without(sentence: &str, secret: &str) -> String {
+/// A sentence whose words in backticks are left out where they are secret.
+fn with_quotes(sentence: &str, is_secret: impl Fn(&str) -> bool) -> String {
     let pieces = sentence.split('`').enumerate().map(|(at, piece)| {
-        let is_quoted = at % 2 == 1 && piece.contains(char::is_alphanumeric);
-        if is_quoted && secret.contains(piece) { "…" } else { piece }
+        let is_quoted = at % 2 == 1;
+        if is_quoted && is_secret(piece) { "…" } else { piece }
     });
     pieces.collect::<Vec<&str>>().join("`")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Loaded;
+
+    #[test]
+    fn a_password_that_a_variable_brings_is_not_told() {
+        let text = "version: 1\nlisteners: [{address: 127.0.0.1:0}]\nupstreams: {main: {servers: [\"${BACKEND}\"]}}\n\
+            routes: {a: {path: /a, access: public, limit: none, upstream: main}}\n";
+        let environment = |_: &str| Some("http://ada:open-sesame@backend:80".to_owned());
+        let loaded = Loaded::from_text("gateway.yaml".to_owned(), text.to_owned(), &environment);
+        assert!(loaded.is_broken());
+        assert!(!loaded.report().contains("open-sesame"), "{}", loaded.report());
+    }
 }
