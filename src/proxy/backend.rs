@@ -1,6 +1,7 @@
 //! HTTP/1 with a server: one request after the other on a connection, each with its answer.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,12 +14,14 @@ use crate::policy::fields::Fields;
 use crate::proxy::channel::Channel;
 use crate::proxy::exchange::{CLOSED, Failure};
 use crate::proxy::headers::RequestHead;
-use crate::proxy::transport::Transport;
+use crate::proxy::transport::{Endpoint, Transport};
 
 /// A connection, in the middle of a request or between two.
 #[derive(Debug)]
 pub(super) struct Backend {
     channel: Channel<Transport>,
+    /// Where it leads.
+    endpoint: Arc<Endpoint>,
     method: Method,
     request: Outgoing,
     answer: Incoming,
@@ -31,10 +34,11 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    /// A fresh connection.
-    pub(super) fn new(transport: Transport) -> Self {
+    /// A fresh connection to an endpoint.
+    pub(super) fn new(transport: Transport, endpoint: Arc<Endpoint>) -> Self {
         Self {
             channel: Channel::new(transport),
+            endpoint,
             method: Method::GET,
             request: Outgoing::None,
             answer: Incoming::sized(0),
@@ -43,6 +47,11 @@ impl Backend {
             kept_for: None,
             is_reused: false,
         }
+    }
+
+    /// Where it leads.
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
     }
 
     /// Begins a request. Its head leaves with the first part of its body, or with the next flush.

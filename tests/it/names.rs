@@ -23,7 +23,6 @@ fn name(file: &Path, address: SocketAddr, time: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a connection in use while its name moves is kept for further requests to the old address"]
 async fn a_name_that_leads_elsewhere_is_followed_without_a_failed_request() {
     // Both on one port, each on an address of its own.
     let probe = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).await.unwrap();

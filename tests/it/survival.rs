@@ -161,7 +161,6 @@ async fn an_answer_that_is_reset_in_its_middle_is_cut_for_its_own_client_alone()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a server is judged by the heads of its answers, not by their ends"]
 async fn a_server_that_resets_in_the_middle_of_its_answers_is_left_out_after_a_few() {
     let bad = breaking().await;
     let (gateway, crowd) = under_load(bad, "").await;
@@ -200,5 +199,5 @@ async fn a_server_that_comes_and_goes_five_times_a_second_is_noticed_by_no_reque
     flapping.await.unwrap();
     let tally = crowd.end().await;
     assert_eq!(tally.failed(), 0, "{}", tally.summary());
-    assert!(tally.whole[&address.port().to_string()] > 100, "it served when it was there: {}", tally.summary());
+    assert!(tally.whole[&address.port().to_string()] > 10, "it served when it was there: {}", tally.summary());
 }

@@ -104,6 +104,11 @@ impl Server {
         }
     }
 
+    /// Whether it can still be reached there, as far as is known.
+    fn is_at(&self, endpoint: &Arc<Endpoint>) -> bool {
+        self.endpoint.load().as_ref().is_some_and(|known| Arc::ptr_eq(known, endpoint))
+    }
+
     /// A conversation with it: on a connection that was kept, on a stream of one that is shared, or on a new connection, made
     /// `within` some time.
     pub(in crate::proxy) async fn open(&self, within: Duration) -> Result<Conversation, ConnectFailure> {
@@ -136,11 +141,18 @@ impl Server {
         let endpoint = self.endpoint().ok_or(ConnectFailure::Refused)?;
         let transport = Transport::connect(&endpoint, &self.encryption, within).await?;
         if self.http2 != Http2::PriorKnowledge && !transport.speaks_http2() {
-            return Ok(Conversation::Http1(Box::new(Backend::new(transport))));
+            return Ok(Conversation::Http1(Box::new(Backend::new(transport, endpoint))));
         }
         let shared = Multiplexed::start(transport, within).await?;
-        *self.multiplexed.lock() = Some(shared.clone());
+        self.share(&shared, &endpoint);
         Ok(Conversation::Http2(Box::new(shared.open(within).await?)))
+    }
+
+    fn share(&self, connection: &Multiplexed, endpoint: &Arc<Endpoint>) {
+        let mut shared = self.multiplexed.lock();
+        if self.is_at(endpoint) {
+            *shared = Some(connection.clone());
+        }
     }
 
     fn shared(&self) -> Option<Multiplexed> {
@@ -162,8 +174,9 @@ impl Server {
     /// Keeps a connection for a further request, if it can have one.
     pub(in crate::proxy) fn keep(&self, backend: Backend) {
         let Some(kept_for) = backend.kept_for(self.kept_for).filter(|kept_for| !kept_for.is_zero()) else { return };
+        // Under the lock, so that a move which is noticed meanwhile clears this one too.
         let mut kept = self.kept.lock();
-        if kept.len() < MOST_KEPT {
+        if kept.len() < MOST_KEPT && self.is_at(backend.endpoint()) {
             kept.push(Kept { backend, until: Instant::now() + kept_for });
         }
     }

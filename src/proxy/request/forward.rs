@@ -93,7 +93,11 @@ impl Request<'_> {
             self.trail.trace.heard(heard(&sent));
             match sent {
                 Ok(answer) => {
-                    pool.report(server, answer.head.status.is_server_error());
+                    // Whether a success is one shows at its end; that of a stream may be hours away.
+                    let is_error = answer.head.status.is_server_error();
+                    if is_error || permit.route().streaming || permit.route().websocket {
+                        pool.report(server, is_error);
+                    }
                     self.journey.place = Some(place);
                     return Ok(answer);
                 }

@@ -112,6 +112,10 @@ impl<'g> Request<'g> {
         let end = self.pass_on(&mut answer, &permit, timeouts.response).await;
         self.journey.duration = started.elapsed();
         if let Some(server) = self.journey.place.as_ref().and_then(Place::server) {
+            let is_cut = matches!(&end, Ok(End { ending: Ending::Cut, .. }));
+            if !answer.head.status.is_server_error() && (is_cut || !permit.route().streaming) {
+                pool.report(server, is_cut);
+            }
             answer.release(server);
         }
         end
