@@ -1,7 +1,7 @@
 //! Why: what the gateway would decide about a request, and what it has decided, in sentences with their lines in gateway.yaml.
 //!
 //! Nothing here decides. What would be decided [`rehearsal`] has from the pipeline itself; what was decided is in the access line that
-//! [`line`] reads.
+//! [`mod@line`] reads.
 
 pub mod bounded;
 pub mod columns;
