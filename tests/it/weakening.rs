@@ -10,8 +10,7 @@ use crate::harness::token::SECRET;
 const KNOBS: &[(&str, &[&str])] = &[
     ("@access", &["scope: a", "access: token", "access: public"]),
     ("@export", &["scope: a", "access: token", "access: public"]),
-    ("@requests", &["10", "20", "30"]),
-    ("@per", &["2m", "90s", "1m"]),
+    ("@rate", &["requests: 10, per: 2m", "requests: 20, per: 2m", "requests: 20, per: 90s"]),
     ("@by", &["workspace", "user", "token"]),
     ("@failing", &["deny", "local", "allow"]),
     ("@mode", &["enforce", "shadow"]),
@@ -52,7 +51,7 @@ fn file(levels: &[usize], turn: usize) -> String {
     };
     let limits = turned(
         &[
-            "  rate: {requests: @requests, per: @per}",
+            "  rate: {@rate}",
             "  subject: {by: @by, requests: 7, per: 1m}",
             "  failing: {requests: 8, per: 1m, on_store_failure: @failing}",
             "  trial: {requests: 9, per: 1m, mode: @mode}",
